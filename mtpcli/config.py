@@ -1,0 +1,48 @@
+"""Settings of a run, as frozen dataclasses: no I/O, no defaults hidden elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_DRAFT_DEPTH = 15
+DEFAULT_DRAFT_DEPTH = 3
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How a token is chosen from logits.
+
+    Attributes:
+        temperature: 0 is greedy; otherwise logits are divided by it.
+        top_k: keep the k most likely tokens; 0 keeps all that top_p leaves.
+        top_p: keep the smallest set of tokens whose probability reaches it, in (0, 1].
+        seed: noise is a function of (seed, absolute position, token id), so that a seed gives
+            one text whatever was drafted.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 64
+    top_p: float = 0.95
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class DraftConfig:
+    """How many tokens the drafter proposes per round (0..15); 0 is plain decoding."""
+
+    depth: int = DEFAULT_DRAFT_DEPTH
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Where and how llama.cpp runs.
+
+    Attributes:
+        n_ctx: tokens of context per sequence; 0 takes the model's own, at most 8192.
+        n_seq: sequences that share the context.
+        threads: CPU threads; 0 takes the physical cores.
+    """
+
+    n_ctx: int = 0
+    n_seq: int = 1
+    threads: int = 0
