@@ -1,0 +1,53 @@
+"""What the engine asks of a drafter, and the little it shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mtpcli.config import SamplingConfig
+
+
+@dataclass(frozen=True)
+class DraftRequest:
+    """One sequence that wants a draft.
+
+    Attributes:
+        seq: its number in the contexts.
+        position: where its last token will stand; the target has not decoded that token yet.
+        token: its last token.
+        hidden: float32 `[n_embd]`, the target's hidden state that produced that token.
+        depth: how many tokens to draft, at least 1.
+        sampling: how the sequence is sampled; a draft uses the same noise.
+    """
+
+    seq: int
+    position: int
+    token: int
+    hidden: npt.NDArray[np.float32]
+    depth: int
+    sampling: SamplingConfig
+
+
+class Drafter(Protocol):
+    """Proposes tokens. Whatever it proposes, the text stays the target's own.
+
+    Attributes:
+        name: shown in statistics.
+        decode_seconds: time spent in llama.cpp's decodes so far.
+    """
+
+    name: str
+    decode_seconds: float
+
+    def draft(self, requests: Sequence[DraftRequest]) -> list[list[int]]:
+        """A draft per request, of at most `depth` tokens; may be shorter, or empty."""
+        ...
+
+    def close(self) -> None:
+        """Free what it owns; twice is harmless."""
+        ...

@@ -1,0 +1,219 @@
+"""Draft, verify, commit, roll back: one round at a time, for any number of sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mtpcli.config import DraftConfig
+from mtpcli.decode import sampling, verify
+from mtpcli.decode.drafters.base import Drafter, DraftRequest
+from mtpcli.decode.metrics import Timings
+from mtpcli.decode.sequence import Request, Sequence
+from mtpcli.errors import InputError
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class Rows(Protocol):
+    """Rows of a decode: int32 arrays, and an int8 one for the rows whose logits are wanted."""
+
+    token: npt.NDArray[np.int32]
+    pos: npt.NDArray[np.int32]
+    seq: npt.NDArray[np.int32]
+    output: npt.NDArray[np.int8]
+
+
+class Target(Protocol):
+    """What the engine needs of the target; `mtpcli.llama.context.TargetContext` is one."""
+
+    n_ctx: int
+    n_seq: int
+
+    @property
+    def batch(self) -> Rows: ...
+    @property
+    def n_embd(self) -> int: ...
+    def prefill(self, seq: int, start: int, tokens: list[int]) -> None: ...
+    def decode(self, rows: int, outputs: int) -> None: ...
+    def logits(self, output: int) -> FloatArray: ...
+    def hidden(self, row: int) -> FloatArray: ...
+    def forget(self, seq: int, start: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class Engine:
+    """Generates for up to `target.n_seq` sequences at once; a single one is a set of one.
+
+    It owns the target's context and the drafter. Closing it twice is harmless.
+
+    Attributes:
+        timings: seconds by phase since the engine was made.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        drafter: Drafter | None,
+        draft: DraftConfig,
+        is_end: Callable[[int], bool],
+    ) -> None:
+        self._target = target
+        self._drafter = drafter
+        self._depth = draft.depth if drafter else 0
+        self._is_end = is_end
+        self._free = list(range(target.n_seq))
+        self.timings = Timings()
+
+    def close(self) -> None:
+        """Free the drafter, then the context that it reads."""
+        if self._drafter:
+            self._drafter.close()
+        self._target.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_exc: Any) -> None:
+        self.close()
+
+    def rounds(self, requests: Iterable[Request]) -> Iterator[list[Sequence]]:
+        """Generate for all requests, each starting as soon as a slot is free.
+
+        Yields:
+            After every round the sequences that got tokens in it; those with a `finish_reason` do
+            not come again.
+
+        Raises:
+            InputError: a prompt is empty or does not fit the context.
+        """
+        waiting = iter(requests)
+        held: list[Sequence] = []
+        try:
+            while True:
+                fresh: list[Sequence] = []
+                while self._free and (request := next(waiting, None)) is not None:
+                    fresh.append(self.start(request))
+                    held.append(fresh[-1])
+                if fresh:
+                    yield fresh
+                elif held:
+                    self.step(held)
+                    yield list(held)
+                else:
+                    return
+                for sequence in held:
+                    if sequence.finish_reason:
+                        self.release(sequence)
+                held = [sequence for sequence in held if not sequence.finish_reason]
+        finally:
+            for sequence in held:
+                self.release(sequence)
+
+    def start(self, request: Request) -> Sequence:
+        """Decode a prompt into a free slot and choose the first token."""
+        prompt, n_ctx = request.prompt, self._target.n_ctx
+        if not prompt:
+            raise InputError("the prompt is empty")
+        if len(prompt) > n_ctx:
+            raise InputError(
+                f"the prompt has {len(prompt)} tokens and the context {n_ctx}: "
+                "shorten it, or raise --ctx"
+            )
+        started = perf_counter()
+        sequence = Sequence(request, self._free.pop(), n_ctx, self._target.n_embd)
+        try:
+            self._target.prefill(sequence.slot, 0, prompt)
+        except BaseException:
+            self.release(sequence)
+            raise
+        sequence.n_past = len(prompt)
+        sequence.hidden[:] = self._target.hidden(-1)
+        token = sampling.choose(self._target.logits(0), request.sampling, sequence.n_past)
+        sequence.commit(token, is_end=self._is_end(token))
+        self.timings.prompt += perf_counter() - started
+        return sequence
+
+    def release(self, sequence: Sequence) -> None:
+        """Give a sequence's slot back and drop its cells; twice is harmless."""
+        if not sequence.released:
+            self._target.forget(sequence.slot, 0)
+            self._free.append(sequence.slot)
+            sequence.released = True
+
+    def step(self, sequences: list[Sequence]) -> None:
+        """One round for sequences under way: each gets at least one token."""
+        started = perf_counter()
+        drafts = self._draft(sequences)
+        first_rows = self._verify(sequences, drafts)
+        for sequence, draft, first in zip(sequences, drafts, first_rows, strict=True):
+            self._commit(sequence, draft, first)
+        self.timings.decode += perf_counter() - started
+
+    def _draft(self, sequences: list[Sequence]) -> list[list[int]]:
+        drafts: list[list[int]] = [[] for _ in sequences]
+        requests, owners = [], []
+        for index, sequence in enumerate(sequences):
+            depth = min(self._depth, sequence.room)
+            if depth:
+                owners.append(index)
+                requests.append(
+                    DraftRequest(
+                        seq=sequence.slot,
+                        position=sequence.n_past,
+                        token=sequence.tokens[-1],
+                        hidden=sequence.hidden,
+                        depth=depth,
+                        sampling=sequence.request.sampling,
+                    )
+                )
+        if self._drafter and requests:
+            before = self._drafter.decode_seconds
+            for owner, draft in zip(owners, self._drafter.draft(requests), strict=True):
+                drafts[owner] = draft
+            self.timings.draft += self._drafter.decode_seconds - before
+        return drafts
+
+    def _verify(self, sequences: list[Sequence], drafts: list[list[int]]) -> list[int]:
+        """Decode every sequence's last token and draft; the first row of each."""
+        batch, rows, first_rows = self._target.batch, 0, []
+        for sequence, draft in zip(sequences, drafts, strict=True):
+            end = rows + len(draft) + 1
+            batch.token[rows] = sequence.tokens[-1]
+            batch.token[rows + 1 : end] = draft
+            batch.pos[rows:end] = range(sequence.n_past, sequence.n_past + len(draft) + 1)
+            batch.seq[rows:end] = sequence.slot
+            first_rows.append(rows)
+            rows = end
+        batch.output[:rows] = 1
+        started = perf_counter()
+        self._target.decode(rows, rows)
+        self.timings.verify += perf_counter() - started
+        return first_rows
+
+    def _commit(self, sequence: Sequence, draft: list[int], first: int) -> None:
+        """Keep what the target agrees with, and forget the cells of the rest."""
+        config, position = sequence.request.sampling, sequence.n_past + 1
+
+        def target_choice(index: int) -> int:
+            logits = self._target.logits(first + index)
+            return sampling.choose(logits, config, position + index)
+
+        tokens = verify.accept(draft, target_choice)
+        accepted = len(tokens) - 1
+        sequence.n_past += len(tokens)
+        sequence.hidden[:] = self._target.hidden(first + accepted)
+        if accepted < len(draft):
+            # Before the next draft: the drafter reads these cells.
+            self._target.forget(sequence.slot, sequence.n_past)
+        before = len(sequence.tokens)
+        for token in tokens:
+            sequence.commit(token, is_end=self._is_end(token))
+            if sequence.finish_reason:
+                break
+        kept = len(sequence.tokens) - before
+        sequence.stats.add(len(draft), min(accepted, kept), kept)

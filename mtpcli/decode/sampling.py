@@ -1,0 +1,127 @@
+"""From logits to a token: greedy, or sampled with noise that depends on nothing but the place.
+
+The noise of a token is a function of (seed, position, token id). Drawing the token with the largest
+log-probability plus Gumbel noise is drawing from the distribution (the Gumbel-max trick), and since
+plain decoding, drafting and verifying all see the same noise, they agree wherever their
+distributions agree: Daliri, Musco and Suresh, "Coupling without communication and drafter-invariant
+speculative decoding" (2024).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mtpcli.config import SamplingConfig
+from mtpcli.errors import ModelError
+
+FloatArray = npt.NDArray[np.float32]
+IdArray = npt.NDArray[np.int64]
+
+# With top-k on, tokens exp(16) times less likely than the best are never kept. It bounds the work
+# per row to a comparison over the vocabulary; sorting 262144 logits would cost more than a draft.
+_WINDOW = 16.0
+
+_MASK = 2**64 - 1
+_GOLDEN, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The tokens that may come next.
+
+    Attributes:
+        ids: int64 `[n]`, most likely first, ties by id.
+        logits: float64 `[n]`, divided by the temperature, not normalised.
+    """
+
+    ids: IdArray
+    logits: npt.NDArray[np.float64]
+
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """Float64 `[n]` that sum to 1."""
+        weights = np.exp(self.logits - self.logits[0])
+        return weights / weights.sum()
+
+
+def greedy(logits: FloatArray) -> int:
+    """The most likely token of float32 `[n_vocab]`; of equals the one with the smallest id."""
+    return int(logits.argmax())
+
+
+def distribution(logits: FloatArray, config: SamplingConfig) -> Distribution:
+    """What top-k, top-p and temperature leave, in llama.cpp's order: the temperature comes last.
+
+    Args:
+        logits: float32 `[n_vocab]`.
+        config: with a temperature above 0.
+
+    Raises:
+        ModelError: the logits are not numbers.
+    """
+    if config.top_k:
+        ids = np.flatnonzero(logits >= logits.max() - _WINDOW)
+    else:
+        ids = np.arange(logits.size)
+    if not ids.size:
+        raise ModelError("the model returned logits that are not numbers: is the file damaged?")
+    kept = logits[ids]
+    if 0 < config.top_k < ids.size:
+        cut = np.partition(kept, ids.size - config.top_k)[ids.size - config.top_k]
+        above = kept >= cut
+        ids, kept = ids[above], kept[above]
+    # The sort is stable and the ids ascend, so that equal logits are kept in a fixed order.
+    order = np.argsort(-kept, kind="stable")
+    if config.top_k:
+        order = order[: config.top_k]
+    ids, scores = ids[order], kept[order].astype(np.float64)
+    if config.top_p < 1.0:
+        weights = np.exp(scores - scores[0])
+        before = np.cumsum(weights) - weights
+        count = int(np.searchsorted(before, config.top_p * weights.sum()))
+        ids, scores = ids[: max(1, count)], scores[: max(1, count)]
+    return Distribution(ids, scores / config.temperature)
+
+
+def gumbel(ids: IdArray, seed: int, position: int) -> npt.NDArray[np.float64]:
+    """Gumbel noise of tokens: a function of (seed, position, id), the same on every machine.
+
+    The hash is splitmix64's finaliser (Steele, Lea and Flood, 2014) over a key per position.
+    """
+    key = _mix(_mix(seed + _GOLDEN) + position * _GOLDEN)
+    # The same steps as in _mix, on an array, whose uint64 arithmetic wraps around by itself.
+    bits = ids.astype(np.uint64)
+    bits *= _GOLDEN
+    bits += key
+    bits ^= bits >> 30
+    bits *= _MIX_1
+    bits ^= bits >> 27
+    bits *= _MIX_2
+    bits ^= bits >> 31
+    uniform = ((bits >> 11).astype(np.float64) + 0.5) * 2.0**-53
+    return -np.log(-np.log(uniform))
+
+
+def _mix(x: int) -> int:
+    x &= _MASK
+    x = (x ^ (x >> 30)) * _MIX_1 & _MASK
+    x = (x ^ (x >> 27)) * _MIX_2 & _MASK
+    return x ^ (x >> 31)
+
+
+def choose(logits: FloatArray, config: SamplingConfig, position: int) -> int:
+    """The token at `position`: greedy at temperature 0, else drawn with the position's noise.
+
+    Args:
+        logits: float32 `[n_vocab]`.
+        config: how to sample; its seed and `position` alone decide the noise.
+        position: absolute position in the sequence of the token that is chosen.
+    """
+    if config.temperature == 0:
+        return greedy(logits)
+    kept = distribution(logits, config)
+    if kept.ids.size == 1:
+        return int(kept.ids[0])
+    return int(kept.ids[(kept.logits + gumbel(kept.ids, config.seed, position)).argmax()])

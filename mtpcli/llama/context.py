@@ -1,0 +1,227 @@
+"""Contexts and batches: rows in, logits and hidden states out, roll back, close."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtpcli.config import MAX_DRAFT_DEPTH, RuntimeConfig
+from mtpcli.errors import ModelError, UsageError
+from mtpcli.llama import lib as llama
+from mtpcli.llama.model import Model
+
+FloatArray = npt.NDArray[np.float32]
+
+_PROMPT_BATCH = 512
+_DEFAULT_CTX = 8192
+
+
+class Batch:
+    """A llama.cpp batch whose arrays are NumPy's, so that there is nothing native to free.
+
+    Attributes:
+        token, pos, seq: int32 arrays of `capacity` rows.
+        output: int8 array, 1 where a row's logits are wanted.
+        embd: float32 `[capacity, n_embd]`; a drafter's row holds both a token and an embedding,
+            a target's only a token (`n_embd` 0).
+    """
+
+    def __init__(self, capacity: int, n_embd: int = 0) -> None:
+        lib = llama.load()
+        self.capacity = capacity
+        self.token = np.zeros(capacity, np.int32)
+        self.pos = np.zeros(capacity, np.int32)
+        self.seq = np.zeros(capacity, np.int32)
+        self.output = np.zeros(capacity, np.int8)
+        self.embd: FloatArray = np.zeros((capacity, n_embd), np.float32)
+        self._n_seq = np.ones(capacity, np.int32)
+        base, step = self.seq.ctypes.data, self.seq.itemsize
+        self._seq_pointers = np.arange(capacity, dtype=np.uintp) * step + base
+        self.struct = lib.llama_batch()
+
+        def pointer(array: npt.NDArray[Any], kind: Any) -> Any:
+            return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
+
+        self.struct.token = pointer(self.token, ctypes.c_int32)
+        self.struct.pos = pointer(self.pos, ctypes.c_int32)
+        self.struct.n_seq_id = pointer(self._n_seq, ctypes.c_int32)
+        self.struct.seq_id = pointer(self._seq_pointers, ctypes.POINTER(ctypes.c_int32))
+        self.struct.logits = pointer(self.output, ctypes.c_int8)
+        if n_embd:
+            self.struct.embd = pointer(self.embd, ctypes.c_float)
+
+
+class _Context:
+    """Owns a llama.cpp context. Closing it twice is harmless."""
+
+    def __init__(self, model: Model, params: Any, purpose: str) -> None:
+        self._lib = llama.load()
+        self._ext = llama.load_ext()
+        self.model = model
+        self.handle: Any = None
+        llama.clear_log()
+        self.handle = self._lib.llama_init_from_model(model.handle, params)
+        if not self.handle:
+            reason = llama.last_error() or "not enough memory?"
+            raise ModelError(f"llama.cpp cannot create the {purpose} for {model.path}: {reason}")
+
+    def close(self) -> None:
+        """Free the context; its model stays."""
+        if self.handle:
+            self._lib.llama_free(self.handle)
+        self.handle = None
+
+    def __enter__(self) -> _Context:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _decode(self, batch: Batch, rows: int) -> None:
+        batch.struct.n_tokens = rows
+        llama.clear_log()
+        status = self._lib.llama_decode(self.handle, batch.struct)
+        if status != 0:
+            reason = llama.last_error() or "no room in the KV cache"
+            raise ModelError(f"llama.cpp failed to decode {rows} rows (status {status}): {reason}")
+
+    def _floats(self, pointer: Any, rows: int, width: int) -> FloatArray:
+        """View of `rows` x `width` floats that llama.cpp owns, valid until its next decode."""
+        address = ctypes.cast(pointer, ctypes.c_void_p).value
+        if address is None:
+            raise ModelError("llama.cpp returned no output")
+        buffer = (ctypes.c_float * (rows * width)).from_address(address)
+        return np.frombuffer(buffer, np.float32).reshape(rows, width)
+
+
+class TargetContext(_Context):
+    """The target's KV cache, for `n_seq` sequences of `n_ctx` tokens each.
+
+    Attributes:
+        n_ctx: tokens of context per sequence.
+        batch: rows to fill before `decode`.
+    """
+
+    def __init__(self, model: Model, config: RuntimeConfig) -> None:
+        n_ctx = config.n_ctx or min(model.n_ctx_train, _DEFAULT_CTX)
+        if n_ctx > model.n_ctx_train:
+            raise UsageError(
+                f"--ctx {n_ctx} is more than the {model.n_ctx_train} tokens of {model.path}"
+            )
+        rows = config.n_seq * (MAX_DRAFT_DEPTH + 1)
+        params = _params(config, n_ctx)
+        params.n_batch = params.n_ubatch = max(_PROMPT_BATCH, rows)
+        params.n_outputs_max = rows
+        super().__init__(model, params, "context")
+        self.n_ctx = n_ctx
+        self.n_seq = config.n_seq
+        self.n_embd = model.n_embd_out
+        self.params = params
+        self._ext.llama_set_embeddings_nextn(self.handle, True, False)
+        self._memory = self._lib.llama_get_memory(self.handle)
+        self.batch = Batch(params.n_batch)
+        self._logits: FloatArray = np.empty((0, model.n_vocab), np.float32)
+        self._hidden: FloatArray = np.empty((0, model.n_embd_out), np.float32)
+
+    def decode(self, rows: int, outputs: int) -> None:
+        """Decode the first `rows` of `batch`, the logits of `outputs` rows among them wanted."""
+        self._decode(self.batch, rows)
+        self._logits = self._floats(
+            self._lib.llama_get_logits(self.handle), outputs, self.model.n_vocab
+        )
+        self._hidden = self._floats(
+            self._ext.llama_get_embeddings_nextn(self.handle), rows, self.model.n_embd_out
+        )
+
+    def prefill(self, seq: int, start: int, tokens: Sequence[int]) -> None:
+        """Decode `tokens` of one sequence from position `start` on; logits of the last row only.
+
+        Afterwards `logits(0)` and `hidden(-1)` belong to the last token.
+        """
+        batch = self.batch
+        for begin in range(0, len(tokens), batch.capacity):
+            part = tokens[begin : begin + batch.capacity]
+            rows = len(part)
+            batch.token[:rows] = part
+            batch.pos[:rows] = np.arange(start + begin, start + begin + rows)
+            batch.seq[:rows] = seq
+            batch.output[:rows] = 0
+            batch.output[rows - 1] = 1
+            self.decode(rows, 1)
+
+    def logits(self, output: int) -> FloatArray:
+        """Logits `[n_vocab]` of the output with this index; a view, valid until the next decode."""
+        return self._logits[output]
+
+    def hidden(self, row: int) -> FloatArray:
+        """Hidden state `[n_embd_out]` of a row; a view, valid until the next decode."""
+        return self._hidden[row]
+
+    def forget(self, seq: int, start: int) -> None:
+        """Drop a sequence's KV cells from position `start` on (0: all of them)."""
+        self._lib.llama_memory_seq_rm(self._memory, seq, start, -1)
+
+
+class DrafterContext(_Context):
+    """The drafter, which owns no KV cache and reads its target's.
+
+    Attributes:
+        batch: one row per sequence, each a token and a hidden state.
+    """
+
+    def __init__(self, model: Model, target: TargetContext) -> None:
+        params = _params(
+            RuntimeConfig(n_seq=target.n_seq, threads=target.params.n_threads), target.n_ctx
+        )
+        # The shared KV cells are laid out by the batch size, so it must be the target's.
+        params.n_batch = params.n_ubatch = target.params.n_batch
+        params.n_outputs_max = target.n_seq
+        params.ctx_type = llama.load().LLAMA_CONTEXT_TYPE_MTP
+        params.ctx_other = target.handle
+        super().__init__(model, params, "drafter's context")
+        self._ext.llama_set_embeddings_nextn(self.handle, True, True)
+        self.batch = Batch(target.n_seq, model.n_embd_out)
+        self._logits: FloatArray = np.empty((0, model.n_vocab), np.float32)
+        self._hidden: FloatArray = np.empty((0, model.n_embd_out), np.float32)
+
+    def decode(self, rows: int) -> None:
+        """Decode the first `rows` of `batch`; every row has logits and a hidden state."""
+        self.batch.output[:rows] = 1
+        self._decode(self.batch, rows)
+        self._logits = self._floats(
+            self._lib.llama_get_logits(self.handle), rows, self.model.n_vocab
+        )
+        self._hidden = self._floats(
+            self._ext.llama_get_embeddings_nextn(self.handle), rows, self.model.n_embd_out
+        )
+
+    def logits(self, row: int) -> FloatArray:
+        """Logits `[n_vocab]` of a row; a view, valid until the next decode."""
+        return self._logits[row]
+
+    def hidden(self, row: int) -> FloatArray:
+        """Hidden state `[n_embd_out]` of a row; a view, valid until the next decode."""
+        return self._hidden[row]
+
+
+def _params(config: RuntimeConfig, n_ctx: int) -> Any:
+    lib = llama.load()
+    threads = config.threads or llama.default_threads()
+    params = lib.llama_context_default_params()
+    params.n_ctx = n_ctx * config.n_seq
+    params.n_seq_max = config.n_seq
+    params.n_threads = params.n_threads_batch = threads
+    params.no_perf = True
+    # One stream of cells per sequence: a neighbour's cells never enter a sequence's attention.
+    params.kv_unified = False
+    return params

@@ -1,0 +1,85 @@
+"""llama.cpp, loaded once and kept quiet: its log is held back and quoted only in errors."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+_log: deque[str] = deque(maxlen=40)
+_ERROR_LEVEL = 4
+
+
+@functools.cache
+def load() -> Any:
+    """Import llama.cpp's bindings with their log redirected; the module `llama_cpp.llama_cpp`."""
+    import llama_cpp.llama_cpp as lib
+
+    lib.llama_log_set(_log_callback(lib), ctypes.c_void_p(0))
+    lib.llama_backend_init()
+    return lib
+
+
+@functools.cache
+def load_ext() -> Any:
+    """The bindings of the multi-token-prediction calls, which llama.cpp calls experimental."""
+    load()
+    import llama_cpp.llama_cpp_ext as ext
+
+    return ext
+
+
+@functools.cache
+def _log_callback(lib: Any) -> Any:
+    # Cached, because ctypes does not keep a callback alive and llama.cpp calls it to the end.
+    def keep(level: int, text: bytes, _user_data: object) -> None:
+        line = text.decode("utf-8", "replace").strip()
+        if level == _ERROR_LEVEL and line:
+            _log.append(line)
+
+    return lib.llama_log_callback(keep)
+
+
+def last_error() -> str:
+    """The last error that llama.cpp logged, without the name of its function; may be empty."""
+    if not _log:
+        return ""
+    line = _log[-1]
+    head, _, rest = line.partition(": ")
+    return rest if rest and " " not in head else line
+
+
+def clear_log() -> None:
+    """Forget earlier errors, so that `last_error` speaks of the call that follows."""
+    _log.clear()
+
+
+def versions() -> dict[str, str]:
+    """Versions of the binding and of the llama.cpp in it."""
+    from importlib.metadata import version
+
+    return {
+        "llama-cpp-python": version("llama-cpp-python"),
+        "llama.cpp": load().llama_version().decode("utf-8", "replace"),
+    }
+
+
+def default_threads() -> int:
+    """Physical cores that this process may use: hyperthreads only slow a decode down."""
+    try:
+        cpus = os.sched_getaffinity(0)
+    except AttributeError:  # not on macOS
+        return max(1, os.cpu_count() or 1)
+    siblings = {_siblings(cpu) for cpu in cpus}
+    return max(1, len(siblings))
+
+
+def _siblings(cpu: int) -> str:
+    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return str(cpu)

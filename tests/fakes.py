@@ -1,0 +1,150 @@
+"""A target and drafters without weights: exact about positions, rows and roll-back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from mtpcli.decode import sampling
+from mtpcli.decode.drafters.base import DraftRequest
+
+VOCAB = 50
+END = 0
+N_EMBD = 4
+
+
+def toy_logits(context: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Logits `[VOCAB]` that depend on every token of the context; the end is unlikely."""
+    seed = 17
+    for token in context:
+        seed = (seed * 1000003 + token + 1) % 2**32
+    logits = (np.random.default_rng(seed).standard_normal(VOCAB) * 2).astype(np.float32)
+    logits[END] -= 2
+    return logits
+
+
+def toy_hidden(context: Sequence[int]) -> npt.NDArray[np.float32]:
+    """A hidden state `[N_EMBD]` that tells of which context it is."""
+    return toy_logits(context)[:N_EMBD] * 3
+
+
+@dataclass
+class FakeRows:
+    """Rows of a decode, as NumPy arrays."""
+
+    capacity: int = 512
+    token: npt.NDArray[np.int32] = field(init=False)
+    pos: npt.NDArray[np.int32] = field(init=False)
+    seq: npt.NDArray[np.int32] = field(init=False)
+    output: npt.NDArray[np.int8] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.token = np.full(self.capacity, -1, np.int32)
+        self.pos = np.full(self.capacity, -1, np.int32)
+        self.seq = np.full(self.capacity, -1, np.int32)
+        self.output = np.zeros(self.capacity, np.int8)
+
+
+class FakeTarget:
+    """A KV cache that refuses holes and duplicates, over `toy_logits`.
+
+    Attributes:
+        cells: tokens per sequence, as the cache holds them.
+        decodes: rows of each decode.
+    """
+
+    n_embd = N_EMBD
+
+    def __init__(self, n_ctx: int = 256, n_seq: int = 1) -> None:
+        self.n_ctx, self.n_seq = n_ctx, n_seq
+        self.batch = FakeRows()
+        self.cells: list[list[int]] = [[] for _ in range(n_seq)]
+        self.decodes: list[int] = []
+        self.closed = 0
+        self._contexts: list[list[int]] = []
+
+    def prefill(self, seq: int, start: int, tokens: list[int]) -> None:
+        for offset, token in enumerate(tokens):
+            self._put(seq, start + offset, token)
+        self._contexts = [list(self.cells[seq])]
+
+    def decode(self, rows: int, outputs: int) -> None:
+        assert outputs == rows == int(self.batch.output[:rows].sum())
+        self.decodes.append(rows)
+        self._contexts = []
+        for row in range(rows):
+            seq = int(self.batch.seq[row])
+            self._put(seq, int(self.batch.pos[row]), int(self.batch.token[row]))
+            self._contexts.append(list(self.cells[seq]))
+
+    def _put(self, seq: int, position: int, token: int) -> None:
+        assert position == len(self.cells[seq]), f"a hole or a stale cell at {position}"
+        assert position < self.n_ctx, "beyond the context"
+        self.cells[seq].append(token)
+
+    def logits(self, output: int) -> npt.NDArray[np.float32]:
+        return toy_logits(self._contexts[output])
+
+    def hidden(self, row: int) -> npt.NDArray[np.float32]:
+        return toy_hidden(self._contexts[row])
+
+    def forget(self, seq: int, start: int) -> None:
+        del self.cells[seq][start:]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class FakeDrafter:
+    """Drafts what the target will say, except where `wrong` says no.
+
+    It reads the target's cells as the real one does, so a stale cell or a wrong hidden row shows.
+    """
+
+    name = "fake"
+    decode_seconds = 0.0
+
+    def __init__(self, target: FakeTarget, wrong: Sequence[int] = ()) -> None:
+        """Drafted tokens at the absolute positions in `wrong` are wrong."""
+        self._target = target
+        self._wrong = set(wrong)
+        self.closed = 0
+
+    def draft(self, requests: Sequence[DraftRequest]) -> list[list[int]]:
+        return [self._draft(request) for request in requests]
+
+    def _draft(self, request: DraftRequest) -> list[int]:
+        context = list(self._target.cells[request.seq])
+        assert len(context) == request.position, "the drafter sees stale cells"
+        np.testing.assert_array_equal(request.hidden, toy_hidden(context))
+        context.append(request.token)
+        for _ in range(request.depth):
+            position = len(context)
+            token = sampling.choose(toy_logits(context), request.sampling, position)
+            if position in self._wrong:
+                token = (token + 1) % VOCAB
+            context.append(token)
+        return context[-request.depth :]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class ListStream:
+    """A stream that keeps tokens, and stops after a token of the user's choice."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.tokens: list[int] = []
+        self.stopped = False
+        self.finished = 0
+        self._stop_after = stop_after
+
+    def feed(self, token: int) -> None:
+        self.tokens.append(token)
+        self.stopped = token == self._stop_after
+
+    def finish(self) -> None:
+        self.finished += 1

@@ -1,0 +1,178 @@
+"""The draft/verify loop on a fake target that is exact about positions, rows and roll-back."""
+
+from __future__ import annotations
+
+import pytest
+
+from mtpcli.config import DraftConfig, SamplingConfig
+from mtpcli.decode.engine import Engine
+from mtpcli.decode.sequence import Request, Sequence
+from mtpcli.errors import InputError
+from tests.fakes import END, VOCAB, FakeDrafter, FakeTarget, ListStream
+
+GREEDY = SamplingConfig(temperature=0)
+PROMPT = [3, 1, 4, 1, 5]
+
+
+def generate(
+    depth: int = 0,
+    *,
+    sampling: SamplingConfig = GREEDY,
+    max_tokens: int | None = 40,
+    n_ctx: int = 256,
+    wrong: tuple[int, ...] = (),
+    stop_after: int | None = None,
+    end: int = END,
+) -> tuple[Sequence, FakeTarget]:
+    target = FakeTarget(n_ctx)
+    drafter = FakeDrafter(target, wrong) if depth else None
+    request = Request(PROMPT, sampling, ListStream(stop_after), max_tokens)
+    with Engine(target, drafter, DraftConfig(depth), lambda token: token == end) as engine:
+        for (sequence,) in engine.rounds([request]):
+            pass
+    return sequence, target
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 7, 15])
+@pytest.mark.parametrize("seed", [None, 0, 1, 2, 3])
+def test_text_does_not_depend_on_the_draft(depth: int, seed: int | None) -> None:
+    sampling = GREEDY if seed is None else SamplingConfig(seed=seed)
+    plain, _ = generate(sampling=sampling)
+    for wrong in ((), (6,), (7, 9, 10, 16), tuple(range(6, 60))):
+        drafted, _ = generate(depth, sampling=sampling, wrong=wrong)
+        assert drafted.tokens == plain.tokens
+        assert drafted.finish_reason == plain.finish_reason
+
+
+def test_a_perfect_drafter_is_always_accepted() -> None:
+    sequence, target = generate(3, end=VOCAB)
+    # One token comes with the prompt, 39 are left: nine rounds of 4, then 3 rows for the last 3.
+    assert target.decodes == [4] * 9 + [3]
+    assert sequence.stats.acceptance_by_position == [1.0, 1.0, 1.0]
+    assert sequence.stats.tokens_per_round == 3.9
+    assert sequence.stats.plain_rounds == 0
+
+
+def test_a_wrong_token_costs_the_rest_of_its_draft() -> None:
+    # The first token stands at 5, so the first draft is 6, 7, 8.
+    sequence, _ = generate(3, wrong=(7,), max_tokens=7, end=VOCAB)
+    # Round 1 keeps 6 and the target's own 7; round 2 keeps 8, 9, 10 and has no room for more.
+    assert sequence.stats.drafted_at == [2, 2, 2]
+    assert sequence.stats.accepted_at == [2, 1, 1]
+    assert sequence.stats.rounds == 2
+
+
+def test_an_end_in_the_middle_of_an_accepted_run() -> None:
+    free, _ = generate(end=VOCAB)
+    end = free.tokens[6]
+    sequence, target = generate(7, end=end)
+    assert sequence.tokens == free.tokens[: free.tokens.index(end) + 1]
+    assert sequence.finish_reason == "stop"
+    assert target.cells == [[]]
+
+
+def test_a_stop_in_the_middle_of_an_accepted_run() -> None:
+    free, _ = generate(end=VOCAB)
+    sequence, _ = generate(7, stop_after=free.tokens[5], end=VOCAB)
+    assert sequence.tokens == free.tokens[: free.tokens.index(free.tokens[5]) + 1]
+    assert sequence.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 6, 9])
+def test_the_token_limit_is_exact(limit: int) -> None:
+    free, _ = generate(end=VOCAB)
+    sequence, _ = generate(7, max_tokens=limit, end=VOCAB)
+    assert sequence.tokens == free.tokens[:limit]
+    assert sequence.finish_reason == "length"
+
+
+@pytest.mark.parametrize("depth", [0, 3, 15])
+def test_the_context_is_used_to_its_last_cell(depth: int) -> None:
+    sequence, _ = generate(depth, max_tokens=None, n_ctx=20, end=VOCAB)
+    # 20 cells hold the prompt's 5 tokens and 15 more; one token needs no cell of its own.
+    assert len(sequence.tokens) == 16
+    assert sequence.finish_reason == "context"
+
+
+def test_a_prompt_that_fills_the_context_gives_one_token() -> None:
+    sequence, _ = generate(3, n_ctx=len(PROMPT))
+    assert len(sequence.tokens) == 1
+    assert sequence.finish_reason == "context"
+
+
+@pytest.mark.parametrize(("prompt", "reason"), [([], "empty"), ([1] * 21, "21 tokens")])
+def test_a_prompt_that_cannot_be_used(prompt: list[int], reason: str) -> None:
+    with Engine(FakeTarget(20), None, DraftConfig(0), lambda token: False) as engine:
+        with pytest.raises(InputError, match=reason):
+            list(engine.rounds([Request(prompt, GREEDY, ListStream())]))
+        # The slot is free again.
+        rounds = engine.rounds([Request(PROMPT, GREEDY, ListStream(), 3)])
+        assert len(list(rounds)[-1][0].tokens) == 3
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+@pytest.mark.parametrize("n_seq", [1, 2, 3])
+def test_sequences_do_not_depend_on_their_neighbours(n_seq: int, depth: int) -> None:
+    prompts = [[i + 1, 2 * i, 7] + [5] * i for i in range(7)]
+    limits = [1, 9, 4, 17, 2, 30, 5]
+
+    def run(target: FakeTarget, requests: list[Request]) -> list[list[int]]:
+        drafter = FakeDrafter(target, wrong=(6, 11, 12, 19))
+        tokens: dict[int, list[int]] = {}
+        with Engine(target, drafter, DraftConfig(depth), lambda token: token == END) as engine:
+            for sequences in engine.rounds(requests):
+                assert len(sequences) <= target.n_seq
+                for sequence in sequences:
+                    tokens[id(sequence.request)] = sequence.tokens
+        assert not any(target.cells)
+        return [tokens[id(request)] for request in requests]
+
+    def make() -> list[Request]:
+        return [
+            Request(prompt, SamplingConfig(seed=limit), ListStream(), limit)
+            for prompt, limit in zip(prompts, limits, strict=True)
+        ]
+
+    together = run(FakeTarget(n_seq=n_seq), make())
+    alone = [run(FakeTarget(), [request])[0] for request in make()]
+    assert together == alone
+
+
+def test_leaving_early_frees_the_slots() -> None:
+    target = FakeTarget(n_seq=2)
+    with Engine(target, FakeDrafter(target), DraftConfig(3), lambda token: False) as engine:
+        for _ in range(3):
+            requests = [Request(PROMPT, GREEDY, ListStream()) for _ in range(3)]
+            rounds = engine.rounds(requests)
+            next(rounds)
+            next(rounds)
+            rounds.close()
+            assert target.cells == [[], []]
+
+
+def test_release_twice_does_not_free_a_neighbours_slot() -> None:
+    target = FakeTarget()
+    with Engine(target, None, DraftConfig(0), lambda token: False) as engine:
+        first = engine.start(Request(PROMPT, GREEDY, ListStream()))
+        engine.release(first)
+        second = engine.start(Request(PROMPT, GREEDY, ListStream()))
+        engine.release(first)
+        assert target.cells == [PROMPT]
+        engine.release(second)
+        assert target.cells == [[]]
+
+
+def test_close_closes_drafter_and_target() -> None:
+    target = FakeTarget()
+    drafter = FakeDrafter(target)
+    with Engine(target, drafter, DraftConfig(3), lambda token: False):
+        pass
+    assert (drafter.closed, target.closed) == (1, 1)
+
+
+def test_the_stream_is_finished_once() -> None:
+    sequence, _ = generate(7)
+    stream = sequence.request.stream
+    assert isinstance(stream, ListStream)
+    assert stream.finished == 1
+    assert stream.tokens == [token for token in sequence.tokens if token != END]
