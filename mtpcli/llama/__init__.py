@@ -1,0 +1,1 @@
+"""llama.cpp through its Python bindings: the only package that imports them."""
