@@ -1,0 +1,51 @@
+# Everything happens in .venv; `make` alone lists the targets.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# More arguments for pytest: make test ARGS="-k sampling"
+ARGS   ?=
+# PyPI's torch for Linux brings gigabytes of CUDA; here it only trains and checks tiny models, and
+# the build of this index with the suffix +cpu is preferred wherever there is one.
+TORCH       ?= torch==2.13.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint reference bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready ## make .venv; the first time this compiles llama.cpp (5 to 10 minutes)
+
+demo: setup ## generate with the embedded pair, with and without its drafter
+	$(BIN)/mtpcli demo
+
+test: setup ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## check format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+reference: $(VENV)/.ready-reference ## compare with transformers and llama.cpp's own tools (installs torch)
+	$(BIN)/python -m pytest -m reference $(ARGS)
+
+bench: setup ## the demo's figures as JSON
+	$(BIN)/mtpcli demo --json
+
+# Stamps: done again when the dependencies change, and only then.
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "mtpcli needs Python 3.10 or newer: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing. If pip has no llama-cpp-python yet it compiles llama.cpp now: 5 to 10 minutes."
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' || \
+		{ echo "Installing failed. Compiling llama.cpp needs a C++ compiler (Debian: build-essential)."; exit 1; }
+	@touch $@
+
+$(VENV)/.ready-reference: $(VENV)/.ready
+	$(BIN)/python -m pip install --disable-pip-version-check --extra-index-url $(TORCH_INDEX) \
+		-e '.[dev,train]' '$(TORCH)'
+	@touch $@
