@@ -1,0 +1,120 @@
+"""Gemma 4 checkpoints from Hugging Face, and their MTP drafters, as GGUF files: without torch.
+
+Both files are what llama.cpp loads, with tensors that are byte for byte those of its own
+converter. A drafter's ordered head, which that one drops, travels along as metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from convert.card import file_stem
+from convert.errors import ConvertError
+from convert.plan import Plan, plan_file
+from convert.quantize import OUTTYPES as _OUTTYPES
+from convert.writer import staged, write
+
+__all__ = ["OUTTYPES", "ConvertError", "convert_model", "convert_pair"]
+
+OUTTYPES = ("auto", *_OUTTYPES)
+"""Names of the output types; `auto` keeps the checkpoint's own."""
+
+Progress = Callable[[int, int], None]
+
+
+def convert_model(
+    snapshot: Path,
+    output: Path,
+    outtype: str = "auto",
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Convert a target's or a drafter's snapshot to the GGUF file `output`.
+
+    The file appears complete or not at all; with `force` it replaces one that exists.
+
+    Args:
+        outtype: one of `OUTTYPES`.
+        progress: called with bytes written and bytes in all, as the tensors are written.
+
+    Returns:
+        `output`.
+
+    Raises:
+        ConvertError: the snapshot cannot be converted, or the output cannot be written.
+    """
+    _write_all([(plan_file(snapshot, outtype), output)], force, progress)
+    return output
+
+
+def convert_pair(
+    target: Path,
+    drafter: Path | None,
+    out_dir: Path,
+    outtype: str = "auto",
+    drafter_outtype: str = "q8_0",
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Convert a target and, if given, its drafter into `out_dir`.
+
+    Files are named as people name them: `gemma-4-E2B-it-Q4_0.gguf` and
+    `mtp-gemma-4-E2B-it-Q8_0.gguf`. Both appear or neither.
+
+    Returns:
+        The paths written: the target's, then the drafter's.
+
+    Raises:
+        ConvertError: as for `convert_model`; or the two do not belong together.
+    """
+    first = plan_file(target, outtype)
+    if first.config.is_drafter:
+        raise ConvertError(f"{target}: is a drafter; name its target, and this one as --drafter")
+    stem = file_stem(target)
+    jobs = [(first, out_dir / f"{stem}-{first.outtype.upper()}.gguf")]
+    if drafter is not None:
+        second = plan_file(drafter, drafter_outtype)
+        _check_fit(first, second)
+        jobs.append((second, out_dir / f"mtp-{stem}-{second.outtype.upper()}.gguf"))
+    _write_all(jobs, force, progress)
+    return [output for _, output in jobs]
+
+
+def _check_fit(target: Plan, drafter: Plan) -> None:
+    """Refuse two files that cannot run together, and say why."""
+    ours, its = target.config, drafter.config
+    if not its.is_drafter:
+        raise ConvertError(f"{its.path}: is not a drafter but a {its.architecture}")
+    if target.fingerprint == drafter.fingerprint:
+        return
+    reasons = (
+        ("target's hidden size", its.backbone_hidden, ours.hidden),
+        ("key-value heads", its.kv_heads, ours.kv_heads),
+        ("head dimension", its.head_dim, ours.head_dim),
+        ("head dimension of full attention", its.head_dim_full, ours.head_dim_full),
+        ("vocabulary size", its.vocab, ours.vocab),
+    )
+    for what, wanted, found in reasons:
+        if wanted != found:
+            raise ConvertError(f"{its.path}: drafter made for {what} {wanted}, target has {found}")
+    raise ConvertError(f"{its.path.parent}: the drafter's tokens are not those of the target")
+
+
+def _write_all(jobs: list[tuple[Plan, Path]], force: bool, progress: Progress | None) -> None:
+    total = sum(plan.nbytes for plan, _ in jobs)
+    done = 0
+
+    def advance(nbytes: int) -> None:
+        nonlocal done
+        done += nbytes
+        if progress is not None:
+            progress(done, total)
+
+    with ExitStack() as stack:
+        parts = [stack.enter_context(staged(output, force)) for _, output in jobs]
+        for (plan, _), part in zip(jobs, parts, strict=True):
+            write(part, plan.meta, plan.tensors, advance)

@@ -1,0 +1,228 @@
+"""`config.json` of a Gemma 4 snapshot, checked and flattened.
+
+Defaults are those of transformers' `Gemma4TextConfig`; what a file leaves out means the same here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convert.errors import ConvertError
+from convert.jsonfile import read_object
+
+TARGETS = ("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration")
+DRAFTERS = ("Gemma4AssistantForCausalLM",)
+LAYER_TYPES = ("sliding_attention", "full_attention")
+MAX_LAYERS = 1000  # far beyond any member of the family; a damaged file must not exhaust memory
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of a target or a drafter. Lengths are in elements, per layer where the name says so.
+
+    Attributes:
+        sliding: for each layer, whether its attention is limited to the sliding window.
+        shared_kv_layers: how many of the last layers read the cells of earlier ones; all of a
+            drafter's layers read its target's.
+        double_wide: the shared layers' feed-forward width is doubled.
+        per_layer_input: width of the per-layer embedding, 0 without.
+        softcap: final logit soft capping, 0 without.
+        backbone_hidden: hidden size of the drafter's target, 0 for a target.
+        centroids, centroid_top_k: the ordered head as declared; the tensors may be missing.
+    """
+
+    path: Path
+    architecture: str
+    vocab: int
+    hidden: int
+    sliding: tuple[bool, ...]
+    heads: int
+    kv_heads: int
+    head_dim: int
+    head_dim_full: int
+    feed_forward: int
+    double_wide: bool
+    shared_kv_layers: int
+    per_layer_input: int
+    sliding_window: int
+    context: int
+    rms_eps: float
+    softcap: float
+    rope_theta_full: float
+    rope_theta_sliding: float
+    rope_partial_full: float
+    tied: bool
+    backbone_hidden: int
+    centroids: int
+    centroid_top_k: int
+
+    @property
+    def is_drafter(self) -> bool:
+        return self.architecture in DRAFTERS
+
+    @property
+    def layers(self) -> int:
+        return len(self.sliding)
+
+    @property
+    def first_shared_layer(self) -> int:
+        return self.layers - self.shared_kv_layers
+
+    def head_dim_of(self, layer: int) -> int:
+        return self.head_dim if self.sliding[layer] else self.head_dim_full
+
+    def feed_forward_of(self, layer: int) -> int:
+        wide = self.double_wide and layer >= self.first_shared_layer
+        return self.feed_forward * (2 if wide else 1)
+
+
+class _Fields:
+    """Typed access to a JSON object; every complaint names the file and the key."""
+
+    def __init__(self, values: dict[str, Any], path: Path) -> None:
+        self.values = values
+        self.path = path
+
+    def whole(self, key: str, default: int | None = None, least: int = 1) -> int:
+        """An integer of at least `least`; without a default the key is required."""
+        value = self.values.get(key)
+        if value is None:
+            value = default
+        if type(value) is not int or not least <= value < 2**31:
+            raise ConvertError(f"{self.path}: `{key}` must be an integer >= {least}, is {value!r}")
+        return value
+
+    def number(self, key: str, default: float) -> float:
+        value = self.values.get(key)
+        if value is None:
+            return default
+        if type(value) not in (int, float) or not 0 <= value < 1e30:
+            raise ConvertError(f"{self.path}: `{key}` must be a number, is {value!r}")
+        return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.values.get(key, default)
+        if type(value) is not bool:
+            raise ConvertError(f"{self.path}: `{key}` must be true or false, is {value!r}")
+        return value
+
+    def object(self, key: str) -> _Fields:
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, dict):
+            raise ConvertError(f"{self.path}: `{key}` must be an object, is {value!r}")
+        return _Fields(value or {}, self.path)
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read and check `config.json` of a snapshot.
+
+    Raises:
+        ConvertError: no snapshot, another architecture, or values that make no model.
+    """
+    if not folder.is_dir():
+        raise ConvertError(f"{folder}: not a folder; point to a Hugging Face snapshot of Gemma 4")
+    path = folder / "config.json"
+    top = read_object(path)
+    architectures = top.get("architectures")
+    architecture = architectures[0] if isinstance(architectures, list) and architectures else None
+    if architecture not in TARGETS + DRAFTERS:
+        raise ConvertError(
+            f"{path}: architecture {architecture!r} is not one of {', '.join(TARGETS + DRAFTERS)}"
+        )
+    text = _Fields({**top, **_Fields(top, path).object("text_config").values}, path)
+    config = _build(architecture, text)
+    _check(config, text)
+    return config
+
+
+def _build(architecture: str, text: _Fields) -> ModelConfig:
+    drafter = architecture in DRAFTERS
+    layers = text.whole("num_hidden_layers")
+    shared = text.whole("num_kv_shared_layers", 0, least=0)
+    rope = text.object("rope_parameters")
+    return ModelConfig(
+        path=text.path,
+        architecture=architecture,
+        vocab=text.whole("vocab_size"),
+        hidden=text.whole("hidden_size"),
+        sliding=_layer_kinds(text, layers),
+        heads=text.whole("num_attention_heads"),
+        kv_heads=text.whole("num_key_value_heads"),
+        head_dim=text.whole("head_dim"),
+        head_dim_full=text.whole("global_head_dim"),
+        feed_forward=text.whole("intermediate_size"),
+        double_wide=text.flag("use_double_wide_mlp", False),
+        shared_kv_layers=layers if drafter else shared,
+        per_layer_input=text.whole("hidden_size_per_layer_input", 0 if drafter else 256, least=0),
+        sliding_window=text.whole("sliding_window", 512),
+        context=text.whole("max_position_embeddings", 131072),
+        rms_eps=text.number("rms_norm_eps", 1e-6),
+        softcap=text.number("final_logit_softcapping", 0.0),
+        rope_theta_full=rope.object("full_attention").number("rope_theta", 1e6),
+        rope_theta_sliding=rope.object("sliding_attention").number("rope_theta", 1e4),
+        rope_partial_full=rope.object("full_attention").number("partial_rotary_factor", 0.25),
+        tied=text.flag("tie_word_embeddings", True),
+        backbone_hidden=text.whole("backbone_hidden_size") if drafter else 0,
+        centroids=text.whole("num_centroids", 2048) if drafter else 0,
+        centroid_top_k=text.whole("centroid_intermediate_top_k", 32) if drafter else 0,
+    )
+
+
+def _layer_kinds(text: _Fields, layers: int) -> tuple[bool, ...]:
+    """For each layer, whether it slides. Without `layer_types` every sixth and the last do not."""
+    if layers > MAX_LAYERS:
+        raise ConvertError(f"{text.path}: `num_hidden_layers` is {layers}, at most {MAX_LAYERS}")
+    kinds = text.values.get("layer_types")
+    if kinds is None:
+        return tuple((layer + 1) % 6 != 0 and layer + 1 != layers for layer in range(layers))
+    if not isinstance(kinds, list) or any(kind not in LAYER_TYPES for kind in kinds):
+        raise ConvertError(f"{text.path}: `layer_types` must list {' or '.join(LAYER_TYPES)}")
+    if len(kinds) != layers:
+        raise ConvertError(
+            f"{text.path}: `layer_types` has {len(kinds)} entries for {layers} layers"
+        )
+    if kinds[-1] != "full_attention":
+        raise ConvertError(f"{text.path}: the last of `layer_types` must be full_attention")
+    return tuple(kind == "sliding_attention" for kind in kinds)
+
+
+def _check(config: ModelConfig, text: _Fields) -> None:
+    """Refuse what is contradictory, or what llama.cpp's Gemma 4 cannot express."""
+    rope = text.object("rope_parameters").object("full_attention").values
+    problems = {
+        "`num_attention_heads` must be a multiple of `num_key_value_heads`": (
+            config.heads % config.kv_heads != 0
+        ),
+        "`head_dim` and `global_head_dim` must be even": (
+            config.head_dim % 2 != 0 or config.head_dim_full % 2 != 0
+        ),
+        "`num_kv_shared_layers` must leave a layer with cells of its own": (
+            not config.is_drafter and config.shared_kv_layers >= config.layers
+        ),
+        "full attention must have `rope_type` proportional": (
+            rope.get("rope_type", "proportional") != "proportional"
+        ),
+        "`partial_rotary_factor` of full attention must be at most 1": config.rope_partial_full > 1,
+        "a drafter cannot have the hidden size of its target": (
+            config.is_drafter and config.hidden == config.backbone_hidden
+        ),
+        "a drafter cannot have per-layer embeddings": (
+            config.is_drafter and config.per_layer_input > 0
+        ),
+        "a drafter's head must be its token embedding (`tie_word_embeddings`)": (
+            config.is_drafter and not config.tied
+        ),
+        "mixture-of-experts layers are not supported": text.flag("enable_moe_block", False),
+        "layers with K = V are not supported": text.flag("attention_k_eq_v", False),
+        "`num_global_key_value_heads` is not supported": (
+            text.values.get("num_global_key_value_heads") not in (None, config.kv_heads)
+        ),
+        "`use_bidirectional_attention` = all is not supported": (
+            text.values.get("use_bidirectional_attention") == "all"
+        ),
+    }
+    for problem, found in problems.items():
+        if found:
+            raise ConvertError(f"{config.path}: {problem}")

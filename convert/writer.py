@@ -1,0 +1,189 @@
+"""Writing GGUF files: header first, then tensors as they are made, nothing kept in memory.
+
+`gguf.GGUFWriter` collects the metadata, because it knows keys and types. It does not write the
+file: it packs arrays element by element, which for 262144 tokens and 514906 merges takes longer
+than everything else, and it leaves half a file behind when interrupted.
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from gguf import GGUFValueType as Kind
+
+from convert.errors import ConvertError
+from convert.quantize import Bytes, encoded_bytes
+
+ALIGNMENT = 32
+MAX_WORKERS = 8
+Piece = Callable[[], Bytes]
+Progress = Callable[[int], None]
+
+_SCALARS = {
+    Kind.UINT8: "<B",
+    Kind.INT8: "<b",
+    Kind.UINT16: "<H",
+    Kind.INT16: "<h",
+    Kind.UINT32: "<I",
+    Kind.INT32: "<i",
+    Kind.FLOAT32: "<f",
+    Kind.UINT64: "<Q",
+    Kind.INT64: "<q",
+    Kind.FLOAT64: "<d",
+    Kind.BOOL: "<?",
+}
+_KIND_OF_DTYPE = {np.dtype(fmt): kind for kind, fmt in _SCALARS.items()}
+_DTYPE_OF_PYTHON = {bool: np.dtype("?"), int: np.dtype("<i4"), float: np.dtype("<f4")}
+
+
+@dataclass(frozen=True)
+class OutTensor:
+    """A tensor of the file to write.
+
+    Attributes:
+        shape: outermost dimension first; GGUF stores it the other way round.
+        pieces: makes the jobs whose results, one after the other, are the tensor's bytes. Jobs
+            run in threads, in any order.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: gguf.GGMLQuantizationType
+    pieces: Callable[[], Iterable[Piece]]
+
+    @property
+    def nbytes(self) -> int:
+        return encoded_bytes(int(np.prod(self.shape)), self.kind)
+
+
+@contextmanager
+def staged(output: Path, force: bool) -> Iterator[Path]:
+    """A path to write to that becomes `output` at the end, or vanishes after any failure.
+
+    Until then a file that stood at `output` still stands there.
+
+    Raises:
+        ConvertError: `output` exists and `force` is false, or it cannot be written.
+    """
+    if output.is_dir():
+        raise ConvertError(f"{output}: is a folder; name a file")
+    if output.exists() and not force:
+        raise ConvertError(f"{output}: exists already; use --force to replace it")
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(output)
+        _sync_folder(output.parent)
+    except OSError as error:
+        raise ConvertError(f"{output}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):  # the rename took it, or its folder never came to be
+            part.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename survive a power cut, where the system can (Windows cannot)."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write(path: Path, meta: gguf.GGUFWriter, tensors: list[OutTensor], progress: Progress) -> None:
+    """Write a GGUF file and sync it to disk; `progress` gets the bytes of each piece written.
+
+    Raises:
+        ConvertError: metadata with a value that does not fit its type, or what a piece raises.
+        OSError: the disk.
+    """
+    with path.open("wb") as file:
+        file.write(_header(meta, tensors))
+        _pad(file)
+        blocks = _in_threads(piece for tensor in tensors for piece in tensor.pieces())
+        try:
+            for tensor in tensors:
+                left = tensor.nbytes
+                while left > 0:
+                    block = next(blocks)
+                    file.write(block.data)
+                    left -= block.nbytes
+                    progress(block.nbytes)
+                _pad(file)
+        finally:
+            blocks.close()
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _in_threads(jobs: Iterator[Piece]) -> Generator[Bytes, None, None]:
+    """Run jobs on all cores, a few ahead, and yield their results in order."""
+    workers = min(os.cpu_count() or 1, MAX_WORKERS)
+    running: deque[Future[Bytes]] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for job in jobs:
+            running.append(pool.submit(job))
+            if len(running) > 2 * workers:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _header(meta: gguf.GGUFWriter, tensors: list[OutTensor]) -> bytes:
+    (values,) = meta.kv_data
+    parts = [struct.pack("<4sIQQ", b"GGUF", gguf.GGUF_VERSION, len(tensors), len(values))]
+    for key, value in values.items():
+        try:
+            packed = _packed(value.value, value.type, value.sub_type)
+        except (struct.error, TypeError, ValueError, OverflowError, AttributeError) as error:
+            raise ConvertError(
+                f"metadata {key}: {value.value!r:.80} is no {value.type.name.lower()} ({error})"
+            ) from error
+        parts += [_string(key), struct.pack("<I", value.type), packed]
+    offset = 0
+    for tensor in tensors:
+        dims = tuple(reversed(tensor.shape))
+        parts.append(_string(tensor.name))
+        parts.append(struct.pack(f"<I{len(dims)}Q", len(dims), *dims))
+        parts.append(struct.pack("<IQ", tensor.kind, offset))
+        offset += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
+    return b"".join(parts)
+
+
+def _packed(value: Any, kind: Kind, item_kind: Kind | None) -> bytes:
+    if kind == Kind.STRING:
+        return _string(value)
+    if kind != Kind.ARRAY:
+        return struct.pack(_SCALARS[kind], value)
+    if not isinstance(value, np.ndarray):
+        if isinstance(value[0], (str, bytes)):
+            body = b"".join(map(_string, value))
+            return struct.pack("<IQ", Kind.STRING, len(value)) + body
+        dtype = np.dtype(_SCALARS[item_kind]) if item_kind else _DTYPE_OF_PYTHON[type(value[0])]
+        value = np.array(value, dtype)
+    return struct.pack("<IQ", _KIND_OF_DTYPE[value.dtype], value.size) + value.tobytes()
+
+
+def _string(text: str | bytes) -> bytes:
+    raw = text.encode("utf-8") if isinstance(text, str) else text
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def _pad(file: Any) -> None:
+    file.write(bytes(-file.tell() % ALIGNMENT))

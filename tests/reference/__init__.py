@@ -1,0 +1,1 @@
+"""Comparisons with other programs: slow, and only where those are at hand."""

@@ -1,0 +1,58 @@
+"""What the reference tests compare with: llama.cpp's own sources, torch and transformers.
+
+Environment:
+    MTPCLI_LLAMA_SRC: an unpacked source distribution of llama-cpp-python; without it the one of
+        the installed version is downloaded once, into the user's cache.
+    MTPCLI_REFERENCE_PYTHON: an interpreter with torch and transformers; without it, this one.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+from importlib.metadata import version
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+
+@pytest.fixture(scope="session")
+def llama_source() -> Path:
+    """The folder `vendor/llama.cpp` of the binding we run with."""
+    given = os.environ.get("MTPCLI_LLAMA_SRC")
+    root = Path(given) if given else _downloaded(version("llama_cpp_python"))
+    source = root / "vendor" / "llama.cpp"
+    assert (source / "convert_hf_to_gguf.py").is_file(), f"{root} holds no llama-cpp-python sources"
+    return source
+
+
+def _downloaded(release: str) -> Path:
+    """The sources of one release, downloaded and unpacked unless they already were."""
+    cache = platformdirs.user_cache_path("mtpcli", appauthor=False) / "reference"
+    root = cache / f"llama_cpp_python-{release}"
+    if not root.is_dir():
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        wanted = ["--no-binary", ":all:", "--dest", str(cache), f"llama-cpp-python=={release}"]
+        done = subprocess.run([*pip, *wanted], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"llama.cpp's sources cannot be downloaded: {done.stderr[-300:]}")
+        with tarfile.open(root.with_name(f"{root.name}.tar.gz")) as archive:
+            archive.extractall(cache, filter="data")
+    return root
+
+
+@pytest.fixture(scope="session")
+def reference_python() -> str:
+    """An interpreter that has torch and transformers."""
+    python = os.environ.get("MTPCLI_REFERENCE_PYTHON", sys.executable)
+    check = "import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))"
+    done = subprocess.run([python, "-c", check, "torch", "transformers"], check=False)
+    if done.returncode != 0:
+        pytest.skip(
+            "needs torch and transformers: pip install -e '.[train]', or name an interpreter"
+            " that has them in MTPCLI_REFERENCE_PYTHON"
+        )
+    return python

@@ -1,0 +1,374 @@
+"""What is inside the files: tensors, types and metadata of a target and a drafter."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from convert import ConvertError, convert_model
+from tests import snapshots
+
+# Largest error of a value in a block, as a share of the block's largest value.
+TOLERANCE = {"f32": 0.0, "bf16": 0.0, "f16": 2**-11, "q8_0": 1 / 250, "q4_0": 1 / 7.9}
+
+Edit = Callable[[dict[str, Any], dict[str, Any]], Any]
+
+
+class File:
+    """A GGUF file read back with gguf's own reader."""
+
+    def __init__(self, path: Path) -> None:
+        reader = gguf.GGUFReader(path)
+        self.keys = {name: field.contents() for name, field in reader.fields.items()}
+        self.types = {tensor.name: tensor.tensor_type.name for tensor in reader.tensors}
+        self.values = {
+            tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            for tensor in reader.tensors
+        }
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return snapshots.write_target(tmp_path / "gemma-4-T2B-it")
+
+
+@pytest.fixture
+def drafter(tmp_path: Path) -> Path:
+    return snapshots.write_drafter(tmp_path / "gemma-4-T2B-it-assistant")
+
+
+def convert(snapshot: Path, outtype: str = "f32") -> File:
+    return File(convert_model(snapshot, snapshot.parent / "out.gguf", outtype, force=True))
+
+
+def edited(tmp_path: Path, edit: Edit, drafter: bool = False) -> Path:
+    """A snapshot after `edit(config, tensors)`."""
+    config = copy.deepcopy(snapshots.DRAFTER_CONFIG if drafter else snapshots.TARGET_CONFIG)
+    tensors = snapshots.drafter_tensors() if drafter else snapshots.target_tensors()
+    edit(config, tensors)
+    return snapshots.write_snapshot(tmp_path / "edited", config, tensors)
+
+
+def test_every_tensor_of_a_target_is_there_under_its_new_name(target: Path) -> None:
+    file = convert(target)
+    source = snapshots.target_tensors()
+    assert len(file.values) == len(source) + 1
+    for layer in (0, 3):
+        hf, out = f"model.layers.{layer}.", f"blk.{layer}."
+        for old, new in {
+            "input_layernorm.weight": "attn_norm.weight",
+            "self_attn.q_proj.weight": "attn_q.weight",
+            "self_attn.o_proj.weight": "attn_output.weight",
+            "mlp.down_proj.weight": "ffn_down.weight",
+            "pre_feedforward_layernorm.weight": "ffn_norm.weight",
+            "post_feedforward_layernorm.weight": "post_ffw_norm.weight",
+            "per_layer_projection.weight": "proj.weight",
+            "layer_scalar": "layer_output_scale.weight",
+        }.items():
+            wanted = snapshots.widened(source[hf + old])
+            np.testing.assert_array_equal(file.values[out + new], wanted)
+    for old, new in {
+        "model.embed_tokens.weight": "token_embd.weight",
+        "model.embed_tokens_per_layer.weight": "per_layer_token_embd.weight",
+        "model.per_layer_projection_norm.weight": "per_layer_proj_norm.weight",
+        "model.layers.1.self_attn.v_proj.weight": "blk.1.attn_v.weight",
+        "model.layers.1.self_attn.k_norm.weight": "blk.1.attn_k_norm.weight",
+    }.items():
+        np.testing.assert_array_equal(file.values[new], snapshots.widened(source[old]))
+    assert "blk.2.attn_k.weight" not in file.values
+
+
+def test_unrotated_dimensions_stand_still(target: Path) -> None:
+    factors = convert(target).values["rope_freqs.weight"]
+    rotated = snapshots.HEAD_FULL // 8  # a quarter of the head's dimensions, in pairs
+    np.testing.assert_array_equal(factors[:rotated], 1)
+    np.testing.assert_array_equal(factors[rotated:], np.float32(1e30))
+    assert len(factors) == snapshots.HEAD_FULL // 2
+
+
+def test_metadata_of_a_target(target: Path) -> None:
+    keys = convert(target, "q8_0").keys
+    expected = {
+        "general.architecture": "gemma4",
+        "general.name": "Gemma 4 T2B It",
+        "general.file_type": gguf.LlamaFileType.MOSTLY_Q8_0,
+        "general.sampling.temp": 1.0,
+        "general.sampling.top_k": 64,
+        "gemma4.block_count": 4,
+        "gemma4.context_length": 1024,
+        "gemma4.embedding_length": snapshots.HIDDEN,
+        "gemma4.feed_forward_length": [96, 96, 192, 192],
+        "gemma4.attention.head_count": snapshots.HEADS,
+        "gemma4.attention.head_count_kv": 1,
+        "gemma4.attention.key_length": snapshots.HEAD_FULL,
+        "gemma4.attention.key_length_swa": snapshots.HEAD,
+        "gemma4.attention.sliding_window": 32,
+        "gemma4.attention.sliding_window_pattern": [True, False, True, False],
+        "gemma4.attention.shared_kv_layers": 2,
+        "gemma4.embedding_length_per_layer_input": snapshots.PER_LAYER,
+        "gemma4.final_logit_softcapping": 30.0,
+        "gemma4.rope.freq_base": 1e6,
+        "gemma4.rope.freq_base_swa": 1e4,
+    }
+    assert {key: keys.get(key) for key in expected} == expected
+    assert keys["tokenizer.ggml.tokens"][:3] == ["<pad>", "<eos>", "<bos>"]
+
+
+def test_a_drafter_and_its_ordered_head(drafter: Path) -> None:
+    file = convert(drafter, "q8_0")
+    source = snapshots.drafter_tensors()
+    assert file.keys["general.architecture"] == "gemma4-assistant"
+    assert file.keys["gemma4-assistant.embedding_length_out"] == snapshots.HIDDEN
+    assert file.keys["gemma4-assistant.nextn_predict_layers"] == 4
+    assert file.keys["gemma4-assistant.attention.shared_kv_layers"] == 4
+    assert file.keys["mtpcli.ordered_head.num_centroids"] == snapshots.CENTROIDS
+    assert file.keys["mtpcli.ordered_head.top_k"] == 2
+    centroids = snapshots.widened(source["masked_embedding.centroids.weight"])
+    assert file.keys["mtpcli.ordered_head.centroids"] == centroids.reshape(-1).tolist()
+    ordering = source["masked_embedding.token_ordering"]
+    assert file.keys["mtpcli.ordered_head.token_ordering"] == ordering.tolist()
+    # llama.cpp refuses a drafter file with tensors of the head.
+    assert not any("mask" in name for name in file.values)
+    assert {"nextn.pre_projection.weight", "nextn.post_projection.weight"} <= set(file.values)
+
+
+def test_a_declared_head_that_was_not_shipped_is_no_error(tmp_path: Path) -> None:
+    def edit(config: dict[str, Any], tensors: dict[str, Any]) -> None:
+        del tensors["masked_embedding.centroids.weight"]
+        del tensors["masked_embedding.token_ordering"]
+
+    keys = convert(edited(tmp_path, edit, drafter=True)).keys
+    assert not any(key.startswith("mtpcli.ordered_head") for key in keys)
+
+
+def test_target_and_drafter_have_one_fingerprint_and_others_another(
+    target: Path, drafter: Path, tmp_path: Path
+) -> None:
+    own = convert(target).keys["mtpcli.fingerprint"]
+    assert convert(drafter).keys["mtpcli.fingerprint"] == own
+
+    def widen_backbone(config: dict[str, Any], tensors: dict[str, Any]) -> None:
+        config["backbone_hidden_size"] = 96
+        tensors["pre_projection.weight"] = np.zeros((snapshots.DRAFTER_HIDDEN, 192), np.float32)
+        tensors["post_projection.weight"] = np.zeros((96, snapshots.DRAFTER_HIDDEN), np.float32)
+
+    other = edited(tmp_path, widen_backbone, drafter=True)
+    assert convert(other).keys["mtpcli.fingerprint"] != own
+
+
+@pytest.mark.parametrize("outtype", TOLERANCE)
+def test_values_survive_within_the_precision_of_their_type(target: Path, outtype: str) -> None:
+    file = convert(target, outtype)
+    exact = convert(target, "f32").values
+    for name, values in file.values.items():
+        error = np.abs(values - exact[name]).max()
+        assert error <= TOLERANCE[outtype] * np.abs(exact[name]).max(), name
+    quantised = {name for name, kind in file.types.items() if kind == outtype.upper()}
+    assert "blk.0.attn_q.weight" in quantised
+    if outtype != "f32":
+        kept = set(file.types) - quantised - {"token_embd.weight"}
+        assert kept == {n for n, v in exact.items() if v.ndim == 1}
+
+
+def test_the_head_of_a_four_bit_file_keeps_eight(target: Path) -> None:
+    types = convert(target, "q4_0").types
+    assert types["token_embd.weight"] == "Q8_0"
+    assert types["per_layer_token_embd.weight"] == "Q4_0"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"), [(np.uint16, "BF16"), (np.float16, "F16"), (np.float32, "F32")]
+)
+def test_auto_keeps_the_type_of_the_checkpoint(tmp_path: Path, dtype: Any, kind: str) -> None:
+    def edit(config: dict[str, Any], tensors: dict[str, Any]) -> None:
+        for name, bits in tensors.items():
+            tensors[name] = bits if dtype is np.uint16 else snapshots.widened(bits).astype(dtype)
+
+    file = convert(edited(tmp_path, edit), "auto")
+    assert file.types["blk.0.attn_q.weight"] == kind
+    assert file.types["blk.0.attn_norm.weight"] == "F32"
+
+
+def test_rows_that_cannot_be_cut_into_blocks_become_f16(tmp_path: Path) -> None:
+    def edit(config: dict[str, Any], tensors: dict[str, Any]) -> None:
+        config.update(intermediate_size=40, use_double_wide_mlp=False)
+        for layer in range(4):
+            mlp = f"model.layers.{layer}.mlp."
+            tensors[mlp + "down_proj.weight"] = np.ones((snapshots.HIDDEN, 40), np.float32)
+            for name in ("gate_proj.weight", "up_proj.weight"):
+                tensors[mlp + name] = np.ones((40, snapshots.HIDDEN), np.float32)
+
+    file = convert(edited(tmp_path, edit), "q8_0")
+    assert file.types["blk.0.ffn_down.weight"] == "F16"
+    assert file.types["blk.0.ffn_up.weight"] == "Q8_0"
+    assert file.keys["gemma4.feed_forward_length"] == 40
+
+
+def test_f16_refuses_values_beyond_its_range(tmp_path: Path) -> None:
+    def edit(config: dict[str, Any], tensors: dict[str, Any]) -> None:
+        name = "model.layers.0.mlp.up_proj.weight"
+        tensors[name] = snapshots.widened(tensors[name]).copy()
+        tensors[name][3, 3] = 1e5
+
+    with pytest.raises(ConvertError, match=r"mlp\.up_proj\.weight: a value is too large for f16"):
+        convert(edited(tmp_path, edit), "f16")
+
+
+def test_key_value_tensors_of_sharing_layers_are_kept_where_they_are(tmp_path: Path) -> None:
+    def edit(config: dict[str, Any], tensors: dict[str, Any]) -> None:
+        for name in ("k_proj", "v_proj", "k_norm"):
+            for layer in (0, 1):
+                source = tensors[f"model.layers.{layer}.self_attn.{name}.weight"]
+                tensors[f"model.layers.{layer + 2}.self_attn.{name}.weight"] = source
+
+    values = convert(edited(tmp_path, edit)).values
+    np.testing.assert_array_equal(values["blk.3.attn_k.weight"], values["blk.1.attn_k.weight"])
+
+
+def test_a_head_of_its_own(tmp_path: Path) -> None:
+    def edit(config: dict[str, Any], tensors: dict[str, Any]) -> None:
+        config["tie_word_embeddings"] = False
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"][::-1].copy()
+
+    file = convert(edited(tmp_path, edit), "q4_0")
+    assert file.types["output.weight"] == "Q8_0"
+    assert file.types["token_embd.weight"] == "Q4_0"
+
+
+def test_text_of_a_multimodal_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def edit(config: dict[str, Any], tensors: dict[str, Any]) -> None:
+        text = dict(config)
+        config.clear()
+        config["architectures"] = ["Gemma4ForConditionalGeneration"]
+        config["text_config"] = {k: v for k, v in text.items() if k != "architectures"}
+        for name in list(tensors):
+            tensors[name.replace("model.", "model.language_model.", 1)] = tensors.pop(name)
+        tensors["model.vision_tower.patch.weight"] = np.zeros((250, 1000), np.float32)
+        tensors["model.embed_audio.scale"] = np.zeros(2, np.uint8)
+
+    with caplog.at_level(logging.INFO, "convert"):
+        file = convert(edited(tmp_path, edit))
+    assert len(file.values) == len(snapshots.target_tensors()) + 1
+    assert "left out vision and audio (1.0 MB)" in caplog.text
+
+
+def test_licence_and_base_model_come_from_the_card(target: Path) -> None:
+    card = "---\nlicense: apache-2.0\nbase_model: google/gemma-4-T2B\n---\n# A model\n"
+    (target / "README.md").write_text(card)
+    keys = convert(target).keys
+    assert keys["general.license"] == "apache-2.0"
+    assert keys["general.base_model.0.repo_url"] == "https://huggingface.co/google/gemma-4-T2B"
+
+
+def remove(name: str) -> Edit:
+    return lambda config, tensors: tensors.pop(name)
+
+
+def put(name: str, *shape: int, dtype: Any = np.float32) -> Edit:
+    return lambda config, tensors: tensors.update({name: np.zeros(shape, dtype)})
+
+
+def configure(**changes: Any) -> Edit:
+    return lambda config, tensors: config.update(changes)
+
+
+@pytest.mark.parametrize(
+    ("edit", "complaint"),
+    [
+        (remove("model.norm.weight"), r"tensor model\.norm\.weight is missing"),
+        (remove("model.layers.1.self_attn.k_proj.weight"), "k_proj.weight is missing"),
+        (remove("model.layers.3.layer_scalar"), "layer_scalar is missing"),
+        (put("model.layers.0.mlp.extra.weight", 2), "tensor model.layers.0.mlp.extra.weight"),
+        (put("model.layers.4.input_layernorm.weight", snapshots.HIDDEN), "belongs to no part"),
+        (put("model.norm.weight", 65), r"has shape \[65\], config.json makes it \[64\]"),
+        (put("model.norm.weight", 64, dtype=np.uint8), "is U8; BF16, F16 and F32"),
+        (put("model.language_model.norm.weight", 64), "under two names"),
+        (configure(hidden_size=128), "config.json makes it"),
+        (configure(vocab_size=289), "has 288 tokens, config.json says 289|makes it"),
+        (configure(architectures=["LlamaForCausalLM"]), "'LlamaForCausalLM' is not one of"),
+        (configure(architectures=None), "architecture None is not one of"),
+        (configure(hidden_size="64"), "`hidden_size` must be an integer >= 1, is '64'"),
+        (configure(hidden_size=0), "`hidden_size` must be an integer"),
+        (configure(num_hidden_layers=10**9), "`num_hidden_layers` is 1000000000"),
+        (configure(num_hidden_layers=5), "`layer_types` has 4 entries for 5 layers"),
+        (configure(layer_types=["chunked"] * 4), "`layer_types` must list"),
+        (configure(layer_types=["sliding_attention"] * 4), "must be full_attention"),
+        (configure(num_key_value_heads=3), "multiple"),
+        (configure(num_kv_shared_layers=4), "must leave a layer"),
+        (configure(rms_norm_eps="small"), "`rms_norm_eps` must be a number"),
+        (configure(use_double_wide_mlp=1), "`use_double_wide_mlp` must be true or false"),
+        (configure(rope_parameters=[]), "`rope_parameters` must be an object"),
+        (configure(rope_parameters={"full_attention": {"rope_type": "yarn"}}), "proportional"),
+        (configure(enable_moe_block=True), "mixture-of-experts"),
+        (configure(attention_k_eq_v=True), "K = V"),
+        (configure(use_bidirectional_attention="all"), "not supported"),
+    ],
+)
+def test_refuses_targets_that_contradict_themselves(
+    tmp_path: Path, edit: Edit, complaint: str
+) -> None:
+    with pytest.raises(ConvertError, match=complaint):
+        convert(edited(tmp_path, edit))
+
+
+@pytest.mark.parametrize(
+    ("edit", "complaint"),
+    [
+        (remove("pre_projection.weight"), r"tensor pre_projection\.weight is missing"),
+        (remove("masked_embedding.token_ordering"), "token_ordering is missing"),
+        (remove("masked_embedding.centroids.weight"), "centroids.weight is missing"),
+        (
+            put("masked_embedding.token_ordering", snapshots.VOCAB, dtype=np.int64),
+            "must name each token exactly once",
+        ),
+        (put("masked_embedding.token_ordering", 8, dtype=np.int64), "has shape"),
+        (put("masked_embedding.centroids.weight", 8, 33), "has shape"),
+        (configure(num_centroids=7), "do not divide a vocabulary of 288"),
+        (configure(centroid_intermediate_top_k=9), "do not divide"),
+        (configure(backbone_hidden_size=snapshots.DRAFTER_HIDDEN), "hidden size of its target"),
+        (configure(backbone_hidden_size=None), "`backbone_hidden_size` must be"),
+    ],
+)
+def test_refuses_drafters_that_contradict_themselves(
+    tmp_path: Path, edit: Edit, complaint: str
+) -> None:
+    with pytest.raises(ConvertError, match=complaint):
+        convert(edited(tmp_path, edit, drafter=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("config.json", "{", "config.json: not valid JSON"),
+        ("config.json", "[]", "config.json: a JSON object is expected"),
+        ("generation_config.json", "{]", "generation_config.json: not valid JSON"),
+        ("generation_config.json", '{"top_k": "many"}', "general.sampling.top_k: 'many' is no"),
+        ("README.md", "---\na: [\n---\n", "README.md: no usable model card"),
+    ],
+)
+def test_refuses_files_that_make_no_sense(
+    target: Path, name: str, text: str, complaint: str
+) -> None:
+    (target / name).write_text(text)
+    with pytest.raises(ConvertError, match=complaint):
+        convert(target)
+
+
+def test_refuses_what_is_no_snapshot(tmp_path: Path) -> None:
+    with pytest.raises(ConvertError, match="not a folder"):
+        convert(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConvertError, match=r"config\.json: not found"):
+        convert(tmp_path / "empty")
+
+
+def test_refuses_unknown_outtypes(target: Path) -> None:
+    with pytest.raises(ConvertError, match="'q3_k' is not one of auto, f32"):
+        convert(target, "q3_k")
