@@ -25,6 +25,7 @@ FINGERPRINT_KEY = "mtpcli.fingerprint"
 # llama.cpp aborts on more.
 _MAX_LAYERS = 512
 _MAX_EXPERTS = 1024
+_NO_TOKEN = 0xFFFFFFFF
 _COMMON_KEYS = (
     "block_count",
     "embedding_length",
@@ -68,6 +69,7 @@ def check_target(file: GgufFile) -> None:
     if not file.tensors:
         raise ModelError(f"{path} holds a vocabulary but no weights")
     layers = _check_layers(file)
+    _check_vocabulary(file)
     keeping = layers - _whole(file, "attention.shared_kv_layers", 0)
     if keeping < 2:
         raise ModelError(f"{path} is damaged: fewer than two layers keep keys and values")
@@ -108,6 +110,7 @@ def check_drafter(file: GgufFile) -> None:
                 "convert the drafter's checkpoint anew with `mtpcli convert`"
             )
     layers = _check_layers(file)
+    _check_vocabulary(file)
     if (nextn := _whole(file, "nextn_predict_layers")) != layers:
         raise ModelError(f"{path} is damaged: {nextn} of its {layers} layers draft")
     if _whole(file, "embedding_length_out") == _whole(file, "embedding_length"):
@@ -249,10 +252,15 @@ def _check_layers(file: GgufFile) -> int:
         if key != "attention.head_count":  # one number, or one per layer
             _whole(file, key)
     for kind in ("", "_swa"):
-        if _whole(file, f"attention.key_length{kind}") != _whole(
-            file, f"attention.value_length{kind}"
-        ):
+        length = _whole(file, f"attention.key_length{kind}")
+        if length != _whole(file, f"attention.value_length{kind}"):
             raise ModelError(f"{file.path} is damaged: its keys and values differ in length")
+        rotated = _whole(file, f"rope.dimension_count{kind}", length)
+        if rotated % 2 or not 0 < rotated <= length:
+            raise ModelError(f"{file.path} is damaged: {rotated} of {length} dimensions rotate")
+    epsilon = file.arch_value("attention.layer_norm_rms_epsilon")
+    if not isinstance(epsilon, float) or not 0 <= epsilon < 1:
+        raise ModelError(f"{file.path} is damaged: its norms add {epsilon} to the variance")
     layers = _whole(file, "block_count")
     if not 0 < layers <= _MAX_LAYERS:
         raise ModelError(f"{file.path} is damaged: it claims {layers} layers")
@@ -270,6 +278,18 @@ def _check_layers(file: GgufFile) -> int:
             f"it has {layers}"
         )
     return layers
+
+
+def _check_vocabulary(file: GgufFile) -> None:
+    """Check the tokens that llama.cpp looks up without looking whether they exist."""
+    tokens = file.metadata.get("tokenizer.ggml.tokens")
+    if not isinstance(tokens, StringArray) or not tokens:
+        raise ModelError(f"{file.path} is damaged: it has no vocabulary")
+    for key, value in file.metadata.items():
+        if key.startswith("tokenizer.ggml.") and key.endswith("_token_id"):
+            known = isinstance(value, int) and (value < len(tokens) or value == _NO_TOKEN)
+            if not known:
+                raise ModelError(f"{file.path} is damaged: {key} is {value}, which is no token")
 
 
 def _heads(file: GgufFile, layer: int) -> int:

@@ -96,6 +96,11 @@ BAD_VALUES: list[tuple[dict[str, Any], str]] = [
     ({"attention.head_count_kv": 0}, "layer 0 has 4 heads on 0 key-value heads"),
     ({"attention.value_length": 16}, "its keys and values differ in length"),
     ({"attention.value_length_swa": 32}, "its keys and values differ in length"),
+    ({"rope.dimension_count": 7}, "7 of 32 dimensions rotate"),
+    ({"rope.dimension_count": 0}, "0 of 32 dimensions rotate"),
+    ({"rope.dimension_count_swa": 18}, "18 of 16 dimensions rotate"),
+    ({"attention.layer_norm_rms_epsilon": -1.0}, "its norms add -1.0 to the variance"),
+    ({"attention.layer_norm_rms_epsilon": float("nan")}, "its norms add nan to the variance"),
     ({"attention.sliding_window_pattern": None}, "does not list its layers"),
     ({"attention.sliding_window_pattern": [True, False]}, "1 of 2 listed layers slide"),
     ({"attention.sliding_window_pattern": [False] * 3}, "0 of 3 listed layers slide"),
@@ -113,6 +118,29 @@ def test_values_that_would_end_the_process(
 ) -> None:
     problem = target_problem(write_target(tmp_path / "t.gguf", changes))
     assert problem.startswith("is damaged: ") and why in problem
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("bos_token_id", 8, "tokenizer.ggml.bos_token_id is 8, which is no token"),
+        ("eos_token_id", "two", "tokenizer.ggml.eos_token_id is two, which is no token"),
+    ],
+)
+def test_special_token_that_is_none(tmp_path: Path, key: str, value: Any, why: str) -> None:
+    extra = {f"tokenizer.ggml.{key}": value}
+    for write, problem in ((write_target, target_problem), (write_drafter, drafter_problem)):
+        assert problem(write(tmp_path / "x.gguf", extra=extra)) == f"is damaged: {why}"
+
+
+def test_special_token_that_is_not_there(tmp_path: Path) -> None:
+    extra = {"tokenizer.ggml.bos_token_id": 0xFFFFFFFF, "tokenizer.ggml.eos_token_id": 7}
+    check_target(read_metadata(write_target(tmp_path / "t.gguf", extra=extra)))
+
+
+def test_no_vocabulary(tmp_path: Path) -> None:
+    path = write_target(tmp_path / "t.gguf", tokens=[])
+    assert target_problem(path) == "is damaged: it has no vocabulary"
 
 
 def test_sampling_that_is_no_number(tmp_path: Path) -> None:
