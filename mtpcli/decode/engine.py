@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -81,7 +81,7 @@ class Engine:
     def __exit__(self, *_exc: Any) -> None:
         self.close()
 
-    def rounds(self, requests: Iterable[Request]) -> Iterator[list[Sequence]]:
+    def rounds(self, requests: Iterable[Request]) -> Generator[list[Sequence], None, None]:
         """Generate for all requests, each starting as soon as a slot is free.
 
         Yields:
@@ -113,6 +113,14 @@ class Engine:
         finally:
             for sequence in held:
                 self.release(sequence)
+
+    def generate(self, requests: Iterable[Request]) -> list[Sequence]:
+        """Generate for all requests, to their ends, in their order."""
+        ordered = list(requests)
+        done: dict[int, Sequence] = {}
+        for sequences in self.rounds(ordered):
+            done.update({id(sequence.request): sequence for sequence in sequences})
+        return [done[id(request)] for request in ordered]
 
     def start(self, request: Request) -> Sequence:
         """Decode a prompt into a free slot and choose the first token."""

@@ -61,13 +61,14 @@ def distribution(logits: FloatArray, config: SamplingConfig) -> Distribution:
     Raises:
         ModelError: the logits are not numbers.
     """
-    if config.top_k:
-        ids = np.flatnonzero(logits >= logits.max() - _WINDOW)
-    else:
-        ids = np.arange(logits.size)
-    if not ids.size:
+    best = logits.max()
+    ids = np.flatnonzero(logits >= best - _WINDOW) if config.top_k else np.arange(logits.size)
+    if not ids.size or np.isnan(best):
         raise ModelError("the model returned logits that are not numbers: is the file damaged?")
     kept = logits[ids]
+    if np.exp(kept - best).sum() * config.top_p <= 1.0:
+        # The best token alone reaches top-p, as it mostly does: nothing to sort.
+        return Distribution(ids[[kept.argmax()]], np.zeros(1))
     if 0 < config.top_k < ids.size:
         cut = np.partition(kept, ids.size - config.top_k)[ids.size - config.top_k]
         above = kept >= cut

@@ -101,7 +101,7 @@ class _Context:
         if address is None:
             raise ModelError("llama.cpp returned no output")
         buffer = (ctypes.c_float * (rows * width)).from_address(address)
-        return np.frombuffer(buffer, np.float32).reshape(rows, width)
+        return np.frombuffer(memoryview(buffer), np.float32).reshape(rows, width)
 
 
 class TargetContext(_Context):

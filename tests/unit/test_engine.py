@@ -28,8 +28,7 @@ def generate(
     drafter = FakeDrafter(target, wrong) if depth else None
     request = Request(PROMPT, sampling, ListStream(stop_after), max_tokens)
     with Engine(target, drafter, DraftConfig(depth), lambda token: token == end) as engine:
-        for (sequence,) in engine.rounds([request]):
-            pass
+        (sequence,) = engine.generate([request])
     return sequence, target
 
 
@@ -118,14 +117,10 @@ def test_sequences_do_not_depend_on_their_neighbours(n_seq: int, depth: int) -> 
 
     def run(target: FakeTarget, requests: list[Request]) -> list[list[int]]:
         drafter = FakeDrafter(target, wrong=(6, 11, 12, 19))
-        tokens: dict[int, list[int]] = {}
         with Engine(target, drafter, DraftConfig(depth), lambda token: token == END) as engine:
-            for sequences in engine.rounds(requests):
-                assert len(sequences) <= target.n_seq
-                for sequence in sequences:
-                    tokens[id(sequence.request)] = sequence.tokens
+            sequences = engine.generate(requests)
         assert not any(target.cells)
-        return [tokens[id(request)] for request in requests]
+        return [sequence.tokens for sequence in sequences]
 
     def make() -> list[Request]:
         return [

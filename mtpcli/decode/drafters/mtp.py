@@ -39,7 +39,7 @@ class MtpDrafter:
             started = perf_counter()
             self._context.decode(len(active))
             self.decode_seconds += perf_counter() - started
-            going = []
+            going: list[int] = []
             for row, index in enumerate(active):
                 request, draft = requests[index], drafts[index]
                 # The first drafted token will stand right after the last token.

@@ -1,0 +1,70 @@
+"""Run the command line, and turn known errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import NoReturn
+
+INTERRUPTED = 130
+
+
+def main() -> NoReturn:
+    """Entry point of `mtpcli`."""
+    sys.exit(run())
+
+
+def run() -> int:
+    """Run the command that `sys.argv` asks for; its exit code."""
+    from mtpcli.cli.app import app
+    from mtpcli.errors import MtpError
+
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except MtpError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _drop_stdout()
+        return 0
+    except Exception as error:
+        return _usage_or_bug(error)
+    return code if isinstance(code, int) else 0
+
+
+def _usage_or_bug(error: Exception) -> int:
+    from convert.errors import ConvertError
+    from mtpcli.cli.app import usage_message
+
+    if isinstance(error, ConvertError):
+        return _fail(str(error), 3)
+    if message := usage_message(error):
+        return _fail(message, 2)
+    if "MTPCLI_DEBUG" in os.environ:
+        raise error
+    return _fail(
+        f"a bug in mtpcli, {type(error).__name__}: {error}; "
+        "set MTPCLI_DEBUG=1 to see where, and please report it",
+        1,
+    )
+
+
+def _fail(message: str, code: int) -> int:
+    from mtpcli.sanitize import visible
+
+    line = visible(" ".join(message.split()))
+    with contextlib.suppress(OSError):
+        print(f"error: {line}", file=sys.stderr)
+    return code
+
+
+def _drop_stdout() -> None:
+    # The interpreter would flush stdout at exit and complain that nobody reads it.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Which commands there are. Nothing here loads llama.cpp: `--help` must be quick."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mtpcli.cli.chat import chat
+from mtpcli.cli.convert import convert
+from mtpcli.cli.demo import demo
+from mtpcli.cli.generate import generate
+from mtpcli.cli.inspect import inspect_files
+
+app = typer.Typer(
+    name="mtpcli",
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(generate)
+app.command()(chat)
+app.command()(convert)
+app.command("inspect")(inspect_files)
+app.command()(demo)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from mtpcli import __version__
+        from mtpcli.llama.lib import versions
+
+        parts = ", ".join(f"{name} {version}" for name, version in versions().items())
+        typer.echo(f"mtpcli {__version__} ({parts})")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show versions."),
+    ] = False,
+) -> None:
+    """Gemma 4 at drafter speed, from a terminal."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def usage_message(error: Exception) -> str | None:
+    """What an error in the use of options says; None for any other error."""
+    # By its shape, because Typer brings its own copy of Click, or not, depending on its version.
+    message = getattr(error, "format_message", None)
+    if message is None:
+        return None
+    context = getattr(error, "ctx", None)
+    hint = f" (see `{context.command_path} --help`)" if context else ""
+    return f"{message()}{hint}"

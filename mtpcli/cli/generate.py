@@ -1,0 +1,155 @@
+"""`mtpcli generate`: one prompt, one answer."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtpcli.cli import options
+
+
+def generate(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(help="The prompt; `-` reads standard input. Piped text goes before it."),
+    ] = None,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option("--file", "-f", help="Put this text file before the prompt. Repeatable."),
+    ] = None,
+    system: options.System = None,
+    thinking: options.Thinking = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="No chat template: continue the text as it is.")
+    ] = False,
+    max_tokens: options.MaxTokens = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End before this text. Repeatable.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object instead of text.")
+    ] = False,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Say on standard error how it went.")
+    ] = False,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    seed: options.Seed = None,
+    model: options.Model = None,
+    ctx: options.Context = 0,
+    threads: options.Threads = 0,
+    drafter: options.Drafter = None,
+    no_draft: options.NoDraft = False,
+    draft_depth: options.DraftDepth = options.DEPTH,
+) -> None:
+    """Answer one prompt.
+
+    The answer goes to standard output token by token, everything else to standard error.
+
+    Examples:
+
+        mtpcli generate "Write a story about a fox."
+
+        git diff | mtpcli generate "Write a commit message."
+
+        mtpcli generate -f notes.txt "Summarise." --json --seed 7
+    """
+    text = _prompt_text(prompt, file or [])
+
+    from mtpcli.cli import output
+    from mtpcli.config import DraftConfig, RuntimeConfig
+    from mtpcli.errors import UsageError
+    from mtpcli.session import Session, choose_pair
+
+    if raw and (system or thinking):
+        raise UsageError("--raw has no chat template for --system or --thinking")
+    paths = choose_pair(model, drafter, draft=not no_draft)
+    options.say_which_model(paths)
+    with Session(paths, DraftConfig(draft_depth), RuntimeConfig(ctx, 1, threads)) as session:
+        sampling = options.sampling(
+            session.sampling, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p
+        )
+        tokens = (
+            session.raw_tokens(text)
+            if raw
+            else session.chat_tokens(options.messages(system, text), thinking=thinking)
+        )
+        request, stream = session.request(
+            tokens, sampling, max_tokens=max_tokens, stops=stop or [], raw=raw
+        )
+        writer = output.AnswerWriter()
+        for sequences in session.engine.rounds([request]):
+            sequence = sequences[0]
+            if not as_json:
+                writer.write(stream.take())
+        if as_json:
+            result = {
+                "text": stream.answer,
+                "tokens": sequence.tokens,
+                "finish_reason": sequence.finish_reason,
+                "usage": {
+                    "prompt_tokens": len(tokens),
+                    "completion_tokens": len(sequence.tokens),
+                },
+                "speculation": output.speculation(sequence.stats, session.drafter_name),
+                "timings": output.timings(
+                    session.load_seconds, session.engine.timings, len(sequence.tokens)
+                ),
+                "seed": sampling.seed,
+                "model": str(paths.target),
+            }
+            if thinking:
+                result["thought"] = stream.thought
+            output.print_json(result)
+        else:
+            writer.end()
+        if stats or (sys.stderr.isatty() and not as_json):
+            line = output.stats_line(
+                sequence.stats,
+                session.engine.timings,
+                len(sequence.tokens),
+                session.drafter_name,
+            )
+            output.note(f"{line} · seed {sampling.seed}")
+
+
+def _prompt_text(prompt: str | None, files: list[Path]) -> str:
+    """Files, then piped text, then the argument, with blank lines between them."""
+    from mtpcli.errors import UsageError
+
+    parts = [_read_file(path) for path in files]
+    if prompt == "-" or not sys.stdin.isatty():
+        parts.append(_read_stdin())
+    if prompt and prompt != "-":
+        parts.append(prompt)
+    parts = [part.strip("\n") for part in parts if part.strip()]
+    if not parts:
+        raise UsageError(
+            "no prompt: give it as an argument, with -f FILE, or on standard input "
+            '(`mtpcli generate "Tell me a story."`)'
+        )
+    return "\n\n".join(parts)
+
+
+def _read_file(path: Path) -> str:
+    from mtpcli.errors import InputError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8 text") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _read_stdin() -> str:
+    from mtpcli.errors import InputError
+
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError:
+        raise InputError("standard input is not UTF-8 text") from None

@@ -1,0 +1,141 @@
+"""Options that several commands share, and what they make of them."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mtpcli.config import DEFAULT_DRAFT_DEPTH, MAX_DRAFT_DEPTH, SamplingConfig
+from mtpcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from mtpcli.prompt.template import Message
+    from mtpcli.session import PairPaths
+
+_MODEL = "Model"
+_SAMPLING = "Sampling"
+_DRAFTING = "Drafting"
+
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Target GGUF file. Without it: $MTPCLI_MODEL, else the embedded demo pair.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Threads = Annotated[
+    int,
+    typer.Option(min=0, help="CPU threads; 0 is one per core.", rich_help_panel=_MODEL),
+]
+Context = Annotated[
+    int,
+    typer.Option(
+        "--ctx",
+        min=0,
+        help="Tokens of context; 0 is the model's own, at most 8192.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Drafter = Annotated[
+    Path | None,
+    typer.Option(
+        help="Drafter GGUF file. Without it: the one beside the target that fits.",
+        rich_help_panel=_DRAFTING,
+    ),
+]
+NoDraft = Annotated[
+    bool,
+    typer.Option(
+        "--no-draft", help="Plain decoding: the same text, slower.", rich_help_panel=_DRAFTING
+    ),
+]
+DraftDepth = Annotated[
+    int,
+    typer.Option(
+        min=0, max=MAX_DRAFT_DEPTH, help="Tokens to draft per round.", rich_help_panel=_DRAFTING
+    ),
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option("--max-tokens", "-n", min=1, help="Stop after this many tokens."),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=2**64 - 1,
+        help="A seed gives one text. Default: random.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0, help="0 is greedy. Default: the model's own, 1.0.", rich_help_panel=_SAMPLING
+    ),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Keep the k likeliest tokens; 0 is all. Default: 64.", rich_help_panel=_SAMPLING
+    ),
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Keep the likeliest tokens up to this probability. Default: 0.95.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+System = Annotated[str | None, typer.Option(help="System prompt.")]
+Thinking = Annotated[
+    bool, typer.Option("--thinking", help="Let the model think before it answers.")
+]
+
+DEPTH = DEFAULT_DRAFT_DEPTH
+
+
+def sampling(
+    recommended: SamplingConfig,
+    *,
+    seed: int | None,
+    temperature: float | None,
+    top_k: int | None,
+    top_p: float | None,
+) -> SamplingConfig:
+    """The model's recommendation, with what the user wants otherwise; a random seed if none."""
+    if temperature is not None and not math.isfinite(temperature):
+        raise UsageError("--temperature must be a finite number")
+    if top_p is not None and not top_p > 0:
+        raise UsageError("--top-p must be above 0 (and at most 1)")
+    return SamplingConfig(
+        temperature=recommended.temperature if temperature is None else temperature,
+        top_k=recommended.top_k if top_k is None else top_k,
+        top_p=recommended.top_p if top_p is None else top_p,
+        seed=secrets.randbits(32) if seed is None else seed,
+    )
+
+
+def messages(system: str | None, user: str) -> list[Message]:
+    """A conversation of one turn."""
+    turn: list[Message] = [{"role": "user", "content": user}]
+    return [{"role": "system", "content": system}, *turn] if system else turn
+
+
+def say_which_model(paths: PairPaths) -> None:
+    """Tell people that they are talking to the toy, and how to use a real model."""
+    from mtpcli.cli.output import note
+
+    if paths.embedded:
+        note(
+            "using the embedded demo pair, a tiny Gemma 4 trained for tests. For a real one: "
+            "`mtpcli convert CHECKPOINT --drafter CHECKPOINT -o FOLDER`, then `-m FILE`"
+        )

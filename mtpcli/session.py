@@ -1,0 +1,166 @@
+"""A target, its drafter and an engine over them, opened together and closed together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from mtpcli.config import DraftConfig, RuntimeConfig, SamplingConfig
+from mtpcli.errors import ModelError
+from mtpcli.prompt.stream import TextStream
+from mtpcli.prompt.thinking import ChannelSplitter
+
+if TYPE_CHECKING:
+    from mtpcli.decode.engine import Engine
+    from mtpcli.decode.sequence import Request
+    from mtpcli.prompt.template import Message
+
+
+@dataclass(frozen=True)
+class PairPaths:
+    """Files to use.
+
+    Attributes:
+        target: the target's GGUF file.
+        drafter: the drafter's, or None.
+        embedded: it is the pair that comes with mtpcli.
+    """
+
+    target: Path
+    drafter: Path | None
+    embedded: bool = False
+
+
+def choose_pair(model: Path | None, drafter: Path | None, *, draft: bool) -> PairPaths:
+    """Which files a command means.
+
+    Args:
+        model: the user's choice; None is `MTPCLI_MODEL`, else the embedded pair.
+        drafter: the user's choice; None is the one that fits among the files beside the target.
+        draft: False for no drafter at all.
+    """
+    from mtpcli.pair import find_drafter
+
+    if model is None and (name := os.environ.get("MTPCLI_MODEL")):
+        model = Path(name)
+    if model is None:
+        from mtpcli.demo.pack import embedded_pair
+
+        target, packed = embedded_pair()
+        return PairPaths(target, (drafter or packed) if draft else None, embedded=True)
+    if model.is_dir() and (model / "config.json").is_file():
+        raise ModelError(
+            f"{model} is a checkpoint, not a GGUF file: pack it with "
+            f"`mtpcli convert {model} -o FOLDER`"
+        )
+    return PairPaths(model, (drafter or find_drafter(model)) if draft else None)
+
+
+class Session:
+    """Owns models and engine. Closing it twice is harmless.
+
+    Attributes:
+        paths: the files in use.
+        engine: generates.
+        sampling: the target's recommended sampling.
+        load_seconds: time to load files and create contexts.
+        n_ctx: tokens of context per sequence.
+    """
+
+    def __init__(self, paths: PairPaths, draft: DraftConfig, runtime: RuntimeConfig) -> None:
+        """Check the files, then load them.
+
+        Raises:
+            ModelError: a file is missing or damaged, or the two do not fit each other.
+        """
+        from mtpcli.decode.drafters.mtp import MtpDrafter
+        from mtpcli.decode.engine import Engine
+        from mtpcli.llama.context import DrafterContext, TargetContext
+        from mtpcli.llama.gguf import read_metadata
+        from mtpcli.llama.model import Model
+        from mtpcli.pair import check_pair, check_target
+
+        started = perf_counter()
+        self.paths = paths
+        self._open: list[Any] = []
+        target_file = read_metadata(paths.target)
+        check_target(target_file)
+        if paths.drafter:
+            # Before llama.cpp sees them: it would end the process on a pair that does not fit.
+            check_pair(target_file, read_metadata(paths.drafter))
+        self.sampling = recommended_sampling(target_file.metadata)
+        self._template_source = target_file.metadata.get("tokenizer.chat_template")
+        try:
+            self.model = Model(paths.target)
+            self._open.append(self.model)
+            context = TargetContext(self.model, runtime)
+            self._open.append(context)
+            drafter = None
+            if paths.drafter and draft.depth:
+                drafter_model = Model(paths.drafter)
+                self._open.append(drafter_model)
+                drafter = MtpDrafter(DrafterContext(drafter_model, context))
+            self.engine: Engine = Engine(context, drafter, draft, self.model.is_end)
+            self._open.append(self.engine)
+        except BaseException:
+            self.close()
+            raise
+        self.n_ctx = context.n_ctx
+        self.drafter_name = drafter.name if drafter else None
+        self.load_seconds = perf_counter() - started
+
+    def close(self) -> None:
+        """Free everything, the last opened first."""
+        while self._open:
+            self._open.pop().close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_exc: Any) -> None:
+        self.close()
+
+    def chat_tokens(self, messages: Sequence[Message], *, thinking: bool = False) -> list[int]:
+        """Token ids of a conversation, rendered by the model's own template."""
+        from mtpcli.prompt.template import ChatTemplate
+
+        if not isinstance(self._template_source, str):
+            raise ModelError(f"{self.paths.target} has no chat template: use --raw")
+        template = ChatTemplate(self._template_source, self.model.bos_text, self.model.eos_text)
+        return self.model.tokenize(template.render(messages, thinking=thinking), special=True)
+
+    def raw_tokens(self, text: str) -> list[int]:
+        """Token ids of a text as it is, after the beginning-of-sequence token."""
+        bos = self.model.bos_text
+        has_bos = bool(bos) and text.startswith(bos)
+        return self.model.tokenize(text, special=True, add_bos=not has_bos)
+
+    def request(
+        self,
+        prompt: list[int],
+        sampling: SamplingConfig,
+        *,
+        max_tokens: int | None = None,
+        stops: Sequence[str] = (),
+        raw: bool = False,
+    ) -> tuple[Request, TextStream]:
+        """A request to the engine and the stream that its text will come from."""
+        from mtpcli.decode.sequence import Request
+
+        splitter = None if raw else ChannelSplitter()
+        stream = TextStream(self.model.detokenizer(), stops=stops, splitter=splitter)
+        return Request(prompt, sampling, stream, max_tokens), stream
+
+
+def recommended_sampling(metadata: Any) -> SamplingConfig:
+    """The sampling that a file recommends, Gemma 4's own where it says nothing."""
+    default = SamplingConfig()
+    return SamplingConfig(
+        temperature=float(metadata.get("general.sampling.temp", default.temperature)),
+        top_k=int(metadata.get("general.sampling.top_k", default.top_k)),
+        top_p=float(metadata.get("general.sampling.top_p", default.top_p)),
+    )
