@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ FloatArray = npt.NDArray[np.float32]
 
 _PROMPT_BATCH = 512
 _DEFAULT_CTX = 8192
+
+_Self = TypeVar("_Self", bound="_Context")
 
 
 class Batch:
@@ -67,7 +69,7 @@ class _Context:
         llama.clear_log()
         self.handle = self._lib.llama_init_from_model(model.handle, params)
         if not self.handle:
-            reason = llama.last_error() or "not enough memory?"
+            reason = llama.first_error() or "not enough memory?"
             raise ModelError(f"llama.cpp cannot create the {purpose} for {model.path}: {reason}")
 
     def close(self) -> None:
@@ -76,7 +78,7 @@ class _Context:
             self._lib.llama_free(self.handle)
         self.handle = None
 
-    def __enter__(self) -> _Context:
+    def __enter__(self: _Self) -> _Self:
         return self
 
     def __exit__(
@@ -92,7 +94,7 @@ class _Context:
         llama.clear_log()
         status = self._lib.llama_decode(self.handle, batch.struct)
         if status != 0:
-            reason = llama.last_error() or "no room in the KV cache"
+            reason = llama.first_error() or "no room in the KV cache"
             raise ModelError(f"llama.cpp failed to decode {rows} rows (status {status}): {reason}")
 
     def _floats(self, pointer: Any, rows: int, width: int) -> FloatArray:

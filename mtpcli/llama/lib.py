@@ -43,17 +43,20 @@ def _log_callback(lib: Any) -> Any:
     return lib.llama_log_callback(keep)
 
 
-def last_error() -> str:
-    """The last error that llama.cpp logged, without the name of its function; may be empty."""
+def first_error() -> str:
+    """The first error that llama.cpp logged since `clear_log`, or an empty text.
+
+    The first one is the specific one; those after it say that something failed.
+    """
     if not _log:
         return ""
-    line = _log[-1]
+    line = _log[0]  # "name_of_the_function: what is wrong"
     head, _, rest = line.partition(": ")
     return rest if rest and " " not in head else line
 
 
 def clear_log() -> None:
-    """Forget earlier errors, so that `last_error` speaks of the call that follows."""
+    """Forget earlier errors, so that `first_error` speaks of the call that follows."""
     _log.clear()
 
 

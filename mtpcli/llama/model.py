@@ -29,7 +29,7 @@ class Model:
             str(path).encode(), self._lib.llama_model_default_params()
         )
         if not self.handle:
-            raise ModelError(f"llama.cpp cannot load {path}: {llama.last_error() or 'no reason'}")
+            raise ModelError(f"llama.cpp cannot load {path}: {llama.first_error() or 'no reason'}")
         self._vocab = self._lib.llama_model_get_vocab(self.handle)
         self.n_vocab: int = self._lib.llama_vocab_n_tokens(self._vocab)
         self.n_embd_out: int = self._lib.llama_model_n_embd_out(self.handle)

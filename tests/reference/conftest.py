@@ -9,6 +9,7 @@ Environment:
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -56,3 +57,28 @@ def reference_python() -> str:
             " that has them in MTPCLI_REFERENCE_PYTHON"
         )
     return python
+
+
+@pytest.fixture(scope="session")
+def llama_server(llama_source: Path) -> Path:
+    """llama.cpp's server, built once into the user's cache (minutes).
+
+    MTPCLI_LLAMA_SERVER names one that is already built from the same sources.
+    """
+    given = os.environ.get("MTPCLI_LLAMA_SERVER")
+    if given:
+        return Path(given)
+    if not shutil.which("cmake"):
+        pytest.skip("building llama-server needs cmake")
+    build = platformdirs.user_cache_path("mtpcli", appauthor=False) / "reference" / "server-build"
+    server = build / "bin" / "llama-server"
+    if not server.is_file():
+        switches = ["BUILD_SHARED_LIBS", "LLAMA_BUILD_TESTS", "LLAMA_BUILD_EXAMPLES"]
+        switches += ["LLAMA_BUILD_UI", "LLAMA_USE_PREBUILT_UI", "LLAMA_OPENSSL"]
+        options = ["-DCMAKE_BUILD_TYPE=Release", *(f"-D{switch}=OFF" for switch in switches)]
+        configure = ["cmake", "-S", str(llama_source), "-B", str(build), *options]
+        compile_it = ["cmake", "--build", str(build), "--target", "llama-server", "--parallel"]
+        for command in (configure, compile_it):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
+    return server

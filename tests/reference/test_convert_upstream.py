@@ -18,6 +18,8 @@ from tests import snapshots
 pytestmark = pytest.mark.reference
 
 DEMO = Path(__file__).parents[2] / "mtpcli" / "demo"
+MAKE_FAMILY = Path(__file__).with_name("make_family.py")
+MEMBERS = ("E2B", "E4B", "12B", "26B-A4B", "31B")
 OUTTYPES = ("f32", "f16", "bf16", "q8_0")
 
 # Derived from names of folders and counts of parameters: for people, not for programs.
@@ -69,6 +71,17 @@ def upstream(llama_source: Path, reference_python: str, tmp_path: Path) -> Upstr
     return run
 
 
+@pytest.fixture(scope="module")
+def family(reference_python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with random snapshots of all members of the family."""
+    root = tmp_path_factory.mktemp("family")
+    subprocess.run([reference_python, str(MAKE_FAMILY), str(root)], check=True)
+    for folder in root.iterdir():
+        suppressed = {"suppress_tokens": [7, 9]} if folder.name == "12B" else {}
+        snapshots.write_tokenizer(folder, **suppressed)
+    return root
+
+
 def assert_same(ours: Path, theirs: Path) -> None:
     mine, other = read(ours), read(theirs)
     assert set(mine.tensors) == set(other.tensors)
@@ -94,4 +107,17 @@ def test_tiny_pair(part: str, outtype: str, upstream: Upstream, tmp_path: Path) 
         "---\nlicense: apache-2.0\nbase_model: google/gemma-4-T2B\ntags: [a, b]\n---\n"
     )
     ours = convert_model(snapshot, tmp_path / "ours.gguf", outtype)
+    assert_same(ours, upstream(snapshot, outtype))
+
+
+@pytest.mark.parametrize("outtype", OUTTYPES)
+@pytest.mark.parametrize("kind", ["", "-assistant"])
+@pytest.mark.parametrize("member", MEMBERS)
+def test_family(
+    member: str, kind: str, outtype: str, family: Path, upstream: Upstream, tmp_path: Path
+) -> None:
+    snapshot = family / (member + kind)
+    ours = convert_model(snapshot, tmp_path / "ours.gguf", outtype)
+    keys = read(ours).keys
+    assert ("tokenizer.ggml.suppress_tokens" in keys) == (snapshot.name == "12B")
     assert_same(ours, upstream(snapshot, outtype))
