@@ -147,13 +147,17 @@ class Session:
         max_tokens: int | None = None,
         stops: Sequence[str] = (),
         raw: bool = False,
+        reuse: bool = False,
     ) -> tuple[Request, TextStream]:
-        """A request to the engine and the stream that its text will come from."""
+        """A request to the engine and the stream that its text will come from.
+
+        With `reuse` the KV cells of an earlier request are kept as far as this one begins alike.
+        """
         from mtpcli.decode.sequence import Request
 
         splitter = None if raw else ChannelSplitter()
         stream = TextStream(self.model.detokenizer(), stops=stops, splitter=splitter)
-        return Request(prompt, sampling, stream, max_tokens), stream
+        return Request(prompt, sampling, stream, max_tokens, reuse), stream
 
 
 def recommended_sampling(metadata: Any) -> SamplingConfig:

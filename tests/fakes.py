@@ -64,6 +64,7 @@ class FakeTarget:
         self.cells: list[list[int]] = [[] for _ in range(n_seq)]
         self.decodes: list[int] = []
         self.closed = 0
+        self.resume_from = 0
         self._contexts: list[list[int]] = []
 
     def prefill(self, seq: int, start: int, tokens: list[int]) -> None:
@@ -93,6 +94,9 @@ class FakeTarget:
 
     def forget(self, seq: int, start: int) -> None:
         del self.cells[seq][start:]
+
+    def can_resume(self, seq: int, position: int) -> bool:
+        return position >= self.resume_from
 
     def close(self) -> None:
         self.closed += 1

@@ -74,7 +74,7 @@ def _answer(
     from mtpcli.decode.metrics import Timings
 
     tokens = session.chat_tokens(history, thinking=thinking)
-    request, stream = session.request(tokens, sampling, max_tokens=max_tokens)
+    request, stream = session.request(tokens, sampling, max_tokens=max_tokens, reuse=True)
     session.engine.timings = Timings()
     sequence = None
     with closing(session.engine.rounds([request])) as rounds:

@@ -43,6 +43,7 @@ class Target(Protocol):
     def logits(self, output: int) -> FloatArray: ...
     def hidden(self, row: int) -> FloatArray: ...
     def forget(self, seq: int, start: int) -> None: ...
+    def can_resume(self, seq: int, position: int) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -66,7 +67,8 @@ class Engine:
         self._drafter = drafter
         self._depth = draft.depth if drafter else 0
         self._is_end = is_end
-        self._free = list(range(target.n_seq))
+        # Free slots, each with the tokens whose cells are still in it.
+        self._free: dict[int, list[int]] = {slot: [] for slot in range(target.n_seq)}
         self.timings = Timings()
 
     def close(self) -> None:
@@ -133,13 +135,15 @@ class Engine:
                 "shorten it, or raise --ctx"
             )
         started = perf_counter()
-        sequence = Sequence(request, self._free.pop(), n_ctx, self._target.n_embd)
+        slot, reused = self._choose_slot(request)
+        sequence = Sequence(request, slot, n_ctx, self._target.n_embd)
         try:
-            self._target.prefill(sequence.slot, 0, prompt)
+            self._target.forget(slot, reused)
+            self._target.prefill(slot, reused, prompt[reused:])
         except BaseException:
             self.release(sequence)
             raise
-        sequence.n_past = len(prompt)
+        sequence.reused, sequence.n_past = reused, len(prompt)
         sequence.hidden[:] = self._target.hidden(-1)
         token = sampling.choose(self._target.logits(0), request.sampling, sequence.n_past)
         sequence.commit(token, is_end=self._is_end(token))
@@ -147,11 +151,25 @@ class Engine:
         return sequence
 
     def release(self, sequence: Sequence) -> None:
-        """Give a sequence's slot back and drop its cells; twice is harmless."""
+        """Give a sequence's slot back; twice is harmless."""
         if not sequence.released:
-            self._target.forget(sequence.slot, 0)
-            self._free.append(sequence.slot)
+            self._free[sequence.slot] = sequence.cells
             sequence.released = True
+
+    def _choose_slot(self, request: Request) -> tuple[int, int]:
+        """Take a free slot; how many of the cells left in it begin the prompt."""
+        if not self._free:
+            raise ValueError("no slot is free")
+        slot, reused = next(iter(self._free)), 0
+        if request.reuse:
+            shared = {free: _common(cells, request.prompt) for free, cells in self._free.items()}
+            best = max(shared, key=lambda free: shared[free])
+            # The last token is decoded in any case: its logits are wanted.
+            count = min(shared[best], len(request.prompt) - 1)
+            if count and self._target.can_resume(best, count):
+                slot, reused = best, count
+        del self._free[slot]
+        return slot, reused
 
     def step(self, sequences: list[Sequence]) -> None:
         """One round for sequences under way: each gets at least one token."""
@@ -225,3 +243,9 @@ class Engine:
                 break
         kept = len(sequence.tokens) - before
         sequence.stats.add(len(draft), min(accepted, kept), kept)
+
+
+def _common(left: list[int], right: list[int]) -> int:
+    """Length of the common beginning of two lists."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(left), len(right)))

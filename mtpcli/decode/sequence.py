@@ -41,12 +41,16 @@ class Request:
         sampling: how to choose tokens.
         stream: where the tokens go.
         max_tokens: limit, or None for as many as the context holds.
+        reuse: keep the cells of an earlier sequence in the slot as far as its tokens begin this
+            prompt. What is decoded then depends on what ran before, and with some quantisations
+            so do the last bits of the logits: for conversations, not for batches.
     """
 
     prompt: list[int]
     sampling: SamplingConfig
     stream: TokenStream
     max_tokens: int | None = None
+    reuse: bool = False
 
 
 class Sequence:
@@ -56,6 +60,7 @@ class Sequence:
         slot: its sequence number in the contexts.
         tokens: what was generated, the token that ended it included.
         n_past: KV cells it has in the target; the last token is not among them.
+        reused: how many of them an earlier sequence had left.
         hidden: float32 `[n_embd]`, the target's hidden state that produced the last token.
         finish_reason: None while under way. `stop`: the model's own end or a stop string; `length`:
             the token limit; `context`: no cell is left.
@@ -68,11 +73,17 @@ class Sequence:
         self.slot = slot
         self.tokens: list[int] = []
         self.n_past = 0
+        self.reused = 0
         self.hidden: npt.NDArray[np.float32] = np.zeros(n_embd, np.float32)
         self.finish_reason: FinishReason | None = None
         self.stats = SpeculationStats()
         self.released = False
         self._n_ctx = n_ctx
+
+    @property
+    def cells(self) -> list[int]:
+        """The tokens whose KV cells the target holds."""
+        return [*self.request.prompt, *self.tokens][: self.n_past]
 
     @property
     def room(self) -> int:

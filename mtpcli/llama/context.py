@@ -131,6 +131,7 @@ class TargetContext(_Context):
         self.params = params
         self._ext.llama_set_embeddings_nextn(self.handle, True, False)
         self._memory = self._lib.llama_get_memory(self.handle)
+        self._window: int = self._lib.llama_model_n_swa(model.handle)
         self.batch = Batch(params.n_batch)
         self._logits: FloatArray = np.empty((0, model.n_vocab), np.float32)
         self._hidden: FloatArray = np.empty((0, model.n_embd_out), np.float32)
@@ -172,6 +173,14 @@ class TargetContext(_Context):
     def forget(self, seq: int, start: int) -> None:
         """Drop a sequence's KV cells from position `start` on (0: all of them)."""
         self._lib.llama_memory_seq_rm(self._memory, seq, start, -1)
+
+    def can_resume(self, seq: int, position: int) -> bool:
+        """Whether a sequence can go on at `position`, its cells from there on dropped.
+
+        Sliding-window layers keep little more than the window: what came before it is gone.
+        """
+        first = self._lib.llama_memory_seq_pos_min(self._memory, seq)
+        return 0 <= first <= max(0, position - self._window)
 
 
 class DrafterContext(_Context):
