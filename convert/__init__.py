@@ -93,9 +93,8 @@ def _check_fit(target: Plan, drafter: Plan) -> None:
         return
     reasons = (
         ("target's hidden size", its.backbone_hidden, ours.hidden),
-        ("key-value heads", its.kv_heads, ours.kv_heads),
-        ("head dimension", its.head_dim, ours.head_dim),
-        ("head dimension of full attention", its.head_dim_full, ours.head_dim_full),
+        ("sliding key-value heads and dimension", its.cell(True), ours.cell(True)),
+        ("full key-value heads and dimension", its.cell(False), ours.cell(False)),
         ("vocabulary size", its.vocab, ours.vocab),
     )
     for what, wanted, found in reasons:

@@ -31,8 +31,13 @@ def file_stem(folder: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", snapshot_name(folder)).strip(".-") or "model"
 
 
-def add_card(meta: gguf.GGUFWriter, folder: Path, parameters: int) -> None:
+def add_card(
+    meta: gguf.GGUFWriter, folder: Path, parameters: int, of_experts: int = 0, experts: int = 0
+) -> None:
     """Add name, licence, base models and the like from README.md, and the recommended sampling.
+
+    Args:
+        parameters: of the whole model; `of_experts` of them belong to one of `experts` experts.
 
     Raises:
         ConvertError: README.md or generation_config.json cannot be understood.
@@ -49,7 +54,9 @@ def add_card(meta: gguf.GGUFWriter, folder: Path, parameters: int) -> None:
         card.name = gguf.Metadata.id_to_title(parts[0])
         _, _, card.basename, card.finetune, card.version, card.size_label = parts
     card.name = card.name or name
-    card.size_label = card.size_label or gguf.size_label(parameters, parameters, 0, 0)
+    card.size_label = card.size_label or gguf.size_label(
+        parameters, parameters - of_experts, of_experts // max(experts, 1), experts
+    )
     path = folder / "generation_config.json"
     if path.exists() and card.sampling_penalty_repeat is None:
         card.sampling_penalty_repeat = read_object(path).get("repetition_penalty")

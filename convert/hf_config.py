@@ -1,6 +1,9 @@
 """`config.json` of a Gemma 4 snapshot, checked and flattened.
 
-Defaults are those of transformers' `Gemma4TextConfig`; what a file leaves out means the same here.
+Defaults are those of transformers' `Gemma4TextConfig` and `Gemma4UnifiedTextConfig`; what a file
+leaves out means the same here. Layers of full attention differ from the others in two dialects:
+by keys with `global` in their name, or by `per_layer_config`, which maps layers to what is special
+about them.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ from typing import Any
 from convert.errors import ConvertError
 from convert.jsonfile import read_object
 
-TARGETS = ("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration")
-DRAFTERS = ("Gemma4AssistantForCausalLM",)
+UNIFIED_TARGET = "Gemma4UnifiedForConditionalGeneration"
+UNIFIED_DRAFTER = "Gemma4UnifiedAssistantForCausalLM"
+TARGETS = ("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration", UNIFIED_TARGET)
+DRAFTERS = ("Gemma4AssistantForCausalLM", UNIFIED_DRAFTER)
 LAYER_TYPES = ("sliding_attention", "full_attention")
 MAX_LAYERS = 1000  # far beyond any member of the family; a damaged file must not exhaust memory
 
@@ -24,11 +29,14 @@ class ModelConfig:
 
     Attributes:
         sliding: for each layer, whether its attention is limited to the sliding window.
+        kv_heads: key-value heads, by layer; `kv_heads_by_layer` if the file told them apart.
+        k_eq_v: in full attention the keys are the values too.
         shared_kv_layers: how many of the last layers read the cells of earlier ones; all of a
             drafter's layers read its target's.
         double_wide: the shared layers' feed-forward width is doubled.
         per_layer_input: width of the per-layer embedding, 0 without.
         softcap: final logit soft capping, 0 without.
+        experts: experts beside the feed-forward network, 0 without; `experts_used` per token.
         backbone_hidden: hidden size of the drafter's target, 0 for a target.
         centroids, centroid_top_k: the ordered head as declared; the tensors may be missing.
     """
@@ -39,11 +47,16 @@ class ModelConfig:
     hidden: int
     sliding: tuple[bool, ...]
     heads: int
-    kv_heads: int
+    kv_heads: tuple[int, ...]
+    kv_heads_by_layer: bool
+    k_eq_v: bool
     head_dim: int
     head_dim_full: int
     feed_forward: int
     double_wide: bool
+    experts: int
+    experts_used: int
+    expert_feed_forward: int
     shared_kv_layers: int
     per_layer_input: int
     sliding_window: int
@@ -69,6 +82,18 @@ class ModelConfig:
     @property
     def first_shared_layer(self) -> int:
         return self.layers - self.shared_kv_layers
+
+    def cell(self, sliding: bool) -> tuple[int, int] | None:
+        """Heads and dimension of the key-value cells that a drafter reads, by kind of attention.
+
+        They are those of the last layer of the kind that has cells of its own, which for a
+        drafter are its target's. None: there is no such layer.
+        """
+        layers = self.layers if self.is_drafter else self.first_shared_layer
+        for layer in reversed(range(layers)):
+            if self.sliding[layer] == sliding:
+                return self.kv_heads[layer], self.head_dim_of(layer)
+        return None
 
     def head_dim_of(self, layer: int) -> int:
         return self.head_dim if self.sliding[layer] else self.head_dim_full
@@ -139,25 +164,36 @@ def read_config(folder: Path) -> ModelConfig:
 
 def _build(architecture: str, text: _Fields) -> ModelConfig:
     drafter = architecture in DRAFTERS
-    layers = text.whole("num_hidden_layers")
+    unified = architecture in (UNIFIED_TARGET, UNIFIED_DRAFTER)
+    sliding = _layer_kinds(text, text.whole("num_hidden_layers"))
     shared = text.whole("num_kv_shared_layers", 0, least=0)
+    moe = text.flag("enable_moe_block", False)
     rope = text.object("rope_parameters")
+    head_dim_full, kv_heads_full = _full_attention(text, sliding)
+    kv_heads = text.whole("num_key_value_heads")
     return ModelConfig(
         path=text.path,
         architecture=architecture,
         vocab=text.whole("vocab_size"),
         hidden=text.whole("hidden_size"),
-        sliding=_layer_kinds(text, layers),
+        sliding=sliding,
         heads=text.whole("num_attention_heads"),
-        kv_heads=text.whole("num_key_value_heads"),
-        head_dim=text.whole("head_dim"),
-        head_dim_full=text.whole("global_head_dim"),
+        kv_heads=tuple(kv_heads if slides else kv_heads_full or kv_heads for slides in sliding),
+        kv_heads_by_layer=kv_heads_full is not None,
+        k_eq_v=text.flag("attention_k_eq_v", False),
+        head_dim=text.whole("head_dim", 256),
+        head_dim_full=head_dim_full,
         feed_forward=text.whole("intermediate_size"),
         double_wide=text.flag("use_double_wide_mlp", False),
-        shared_kv_layers=layers if drafter else shared,
-        per_layer_input=text.whole("hidden_size_per_layer_input", 0 if drafter else 256, least=0),
-        sliding_window=text.whole("sliding_window", 512),
-        context=text.whole("max_position_embeddings", 131072),
+        experts=text.whole("num_experts") if moe else 0,
+        experts_used=text.whole("top_k_experts") if moe else 0,
+        expert_feed_forward=text.whole("moe_intermediate_size") if moe else 0,
+        shared_kv_layers=len(sliding) if drafter else shared,
+        per_layer_input=text.whole(
+            "hidden_size_per_layer_input", 0 if drafter or unified else 256, least=0
+        ),
+        sliding_window=text.whole("sliding_window", 1024 if unified else 512),
+        context=text.whole("max_position_embeddings", 262144 if unified else 131072),
         rms_eps=text.number("rms_norm_eps", 1e-6),
         softcap=text.number("final_logit_softcapping", 0.0),
         rope_theta_full=rope.object("full_attention").number("rope_theta", 1e6),
@@ -188,12 +224,39 @@ def _layer_kinds(text: _Fields, layers: int) -> tuple[bool, ...]:
     return tuple(kind == "sliding_attention" for kind in kinds)
 
 
+def _full_attention(text: _Fields, sliding: tuple[bool, ...]) -> tuple[int, int | None]:
+    """Head dimension and key-value heads of full attention; None: heads as in other layers."""
+    by_layer = text.object("per_layer_config").values
+    head_dim = text.values.get("global_head_dim")
+    if head_dim is not None or text.values.get("per_layer_config") is None:
+        named = text.values.get("num_global_key_value_heads") is not None
+        # transformers gives full attention its own heads only where keys are values.
+        heads = named and text.flag("attention_k_eq_v", False)
+        kv_heads = text.whole("num_global_key_value_heads") if heads else None
+        return text.whole("global_head_dim", 512), kv_heads
+    full = [str(layer) for layer, slides in enumerate(sliding) if not slides]
+    special = by_layer.get(full[0], {})
+    if (
+        not isinstance(special, dict)
+        or not set(special) <= {"head_dim", "num_key_value_heads"}
+        or any(by_layer.get(layer, {}) != special for layer in full)
+        or not set(by_layer) <= set(full)
+    ):
+        raise ConvertError(
+            f"{text.path}: `per_layer_config` must give all layers of full attention, and no"
+            " others, the same `head_dim` and `num_key_value_heads`: llama.cpp can do no other"
+        )
+    fields = _Fields(special, text.path)
+    kv_heads = fields.whole("num_key_value_heads") if "num_key_value_heads" in special else None
+    return fields.whole("head_dim", text.whole("head_dim", 256)), kv_heads
+
+
 def _check(config: ModelConfig, text: _Fields) -> None:
     """Refuse what is contradictory, or what llama.cpp's Gemma 4 cannot express."""
     rope = text.object("rope_parameters").object("full_attention").values
     problems = {
         "`num_attention_heads` must be a multiple of `num_key_value_heads`": (
-            config.heads % config.kv_heads != 0
+            any(config.heads % kv_heads != 0 for kv_heads in config.kv_heads)
         ),
         "`head_dim` and `global_head_dim` must be even": (
             config.head_dim % 2 != 0 or config.head_dim_full % 2 != 0
@@ -214,11 +277,8 @@ def _check(config: ModelConfig, text: _Fields) -> None:
         "a drafter's head must be its token embedding (`tie_word_embeddings`)": (
             config.is_drafter and not config.tied
         ),
-        "mixture-of-experts layers are not supported": text.flag("enable_moe_block", False),
-        "layers with K = V are not supported": text.flag("attention_k_eq_v", False),
-        "`num_global_key_value_heads` is not supported": (
-            text.values.get("num_global_key_value_heads") not in (None, config.kv_heads)
-        ),
+        "a drafter cannot have experts": config.is_drafter and config.experts > 0,
+        "`top_k_experts` must be at most `num_experts`": config.experts_used > config.experts,
         "`use_bidirectional_attention` = all is not supported": (
             text.values.get("use_bidirectional_attention") == "all"
         ),

@@ -52,9 +52,13 @@ def tensor_specs(config: ModelConfig) -> list[TensorSpec]:
         specs += _specs(names.LAYER, dims, layer)
         if not config.is_drafter:
             owns_cells = layer < config.first_shared_layer
-            specs += _specs(names.KEY_VALUE, dims, layer, required=owns_cells)
+            specs += _specs(names.KEY, dims, layer, required=owns_cells)
+            if config.sliding[layer] or not config.k_eq_v:
+                specs += _specs(names.VALUE, dims, layer, required=owns_cells)
         if config.per_layer_input:
             specs += _specs(names.PER_LAYER_INPUT, dims, layer)
+        if config.experts:
+            specs += _specs(names.EXPERTS, dims, layer)
     return specs
 
 
@@ -76,6 +80,9 @@ def _global_dims(config: ModelConfig) -> dict[str, int]:
         "ple_all": config.per_layer_input * config.layers,
         "backbone": config.backbone_hidden,
         "backbone_twice": config.backbone_hidden * 2,
+        "experts": config.experts,
+        "expert_ff": config.expert_feed_forward,
+        "expert_ff_twice": config.expert_feed_forward * 2,
     }
 
 
@@ -84,7 +91,7 @@ def _layer_dims(config: ModelConfig, layer: int) -> dict[str, int]:
     return {
         "head": head,
         "q": config.heads * head,
-        "kv": config.kv_heads * head,
+        "kv": config.kv_heads[layer] * head,
         "ff": config.feed_forward_of(layer),
     }
 
@@ -145,7 +152,8 @@ def add_hyperparameters(meta: gguf.GGUFWriter, config: ModelConfig) -> None:
     meta.add_context_length(config.context)
     meta.add_embedding_length(config.hidden)
     meta.add_head_count(config.heads)
-    meta.add_head_count_kv(config.kv_heads)
+    kv_heads = config.kv_heads
+    meta.add_head_count_kv(list(kv_heads) if config.kv_heads_by_layer else kv_heads[0])
     meta.add_key_length(config.head_dim_full)
     meta.add_value_length(config.head_dim_full)
     meta.add_key_length_swa(config.head_dim)
@@ -164,6 +172,10 @@ def add_hyperparameters(meta: gguf.GGUFWriter, config: ModelConfig) -> None:
         meta.add_feed_forward_length(widths)
     else:
         meta.add_feed_forward_length(config.feed_forward)
+    if config.experts:
+        meta.add_expert_count(config.experts)
+        meta.add_expert_used_count(config.experts_used)
+        meta.add_expert_feed_forward_length(config.expert_feed_forward)
     if config.softcap:
         meta.add_final_logit_softcapping(config.softcap)
     if config.is_drafter:
@@ -185,7 +197,7 @@ def fingerprint(config: ModelConfig, tokens: list[str]) -> str:
     shared = [
         vocabulary.hexdigest(),
         config.backbone_hidden or config.hidden,
-        [config.kv_heads, config.head_dim],
-        [config.kv_heads, config.head_dim_full],
+        config.cell(sliding=True),
+        config.cell(sliding=False),
     ]
     return hashlib.sha256(json.dumps(shared, separators=(",", ":")).encode()).hexdigest()[:16]

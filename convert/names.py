@@ -53,10 +53,23 @@ LAYER = (
     Row("layer_scalar", "layer_output_scale.weight", ("one",)),
 )
 # Layers that share another layer's cells do not use these, but released checkpoints carry them.
-KEY_VALUE = (
+KEY = (
     Row("self_attn.k_proj.weight", "attn_k.weight", ("kv", "hidden")),
     Row("self_attn.k_norm.weight", "attn_k_norm.weight", ("head",)),
-    Row("self_attn.v_proj.weight", "attn_v.weight", ("kv", "hidden")),
+)
+VALUE = (Row("self_attn.v_proj.weight", "attn_v.weight", ("kv", "hidden")),)
+# Experts stand beside the layer's ordinary feed-forward network, gate and up in one tensor.
+EXPERTS = (
+    Row("router.proj.weight", "ffn_gate_inp.weight", ("experts", "hidden")),
+    Row("router.scale", "ffn_gate_inp.scale", ("hidden",)),
+    Row("router.per_expert_scale", "ffn_down_exps.scale", ("experts",)),
+    Row(
+        "experts.gate_up_proj", "ffn_gate_up_exps.weight", ("experts", "expert_ff_twice", "hidden")
+    ),
+    Row("experts.down_proj", "ffn_down_exps.weight", ("experts", "hidden", "expert_ff")),
+    Row("pre_feedforward_layernorm_2.weight", "pre_ffw_norm_2.weight", ("hidden",)),
+    Row("post_feedforward_layernorm_1.weight", "post_ffw_norm_1.weight", ("hidden",)),
+    Row("post_feedforward_layernorm_2.weight", "post_ffw_norm_2.weight", ("hidden",)),
 )
 PER_LAYER_INPUT = (
     Row("per_layer_input_gate.weight", "inp_gate.weight", ("ple", "hidden")),
@@ -71,6 +84,7 @@ HEAD_ORDERING = "masked_embedding.token_ordering"
 # Encoders of pictures and sound; text runs without them.
 OTHER_MODALITIES = (
     "model.vision_tower.",
+    "model.vision_embedder.",
     "model.embed_vision.",
     "model.audio_tower.",
     "model.embed_audio.",

@@ -15,7 +15,7 @@ from convert import names
 from convert.assistant import add_ordered_head, take_ordered_head
 from convert.card import add_card
 from convert.errors import ConvertError
-from convert.hf_config import ModelConfig, read_config
+from convert.hf_config import UNIFIED_TARGET, ModelConfig, read_config
 from convert.model import (
     FINGERPRINT_KEY,
     TensorSpec,
@@ -28,7 +28,7 @@ from convert.model import (
 )
 from convert.quantize import OUTTYPE_OF_DTYPE, OUTTYPES, Bytes, encode, tensor_type
 from convert.safetensors import StoredTensor, read_snapshot
-from convert.vocab import add_vocab, read_vocab
+from convert.vocab import add_suppressed_tokens, add_vocab, read_vocab
 from convert.writer import OutTensor, Piece
 
 # Elements encoded at a time: large enough to forget Python, small enough to stay in the cache.
@@ -79,7 +79,9 @@ def plan_file(snapshot: Path, outtype: str) -> Plan:
             f" config.json says {config.vocab}"
         )
     meta = gguf.GGUFWriter(None, architecture(config))
-    add_card(meta, snapshot, sum(tensor.size for _, tensor in pairs))
+    sizes = {spec.gguf: tensor.size for spec, tensor in pairs}
+    of_experts = sum(size for name, size in sizes.items() if "_exps.weight" in name)
+    add_card(meta, snapshot, sum(sizes.values()), of_experts, config.experts)
     add_hyperparameters(meta, config)
     meta.add_file_type(OUTTYPES[outtype].file_type)
     mark = fingerprint(config, vocab.tokens)
@@ -87,6 +89,8 @@ def plan_file(snapshot: Path, outtype: str) -> Plan:
     if head is not None:
         add_ordered_head(meta, head)
     add_vocab(meta, vocab, snapshot)
+    if config.architecture == UNIFIED_TARGET:
+        add_suppressed_tokens(meta, vocab, snapshot)
     return Plan(config, meta, _out_tensors(config, pairs, outtype), outtype, mark)
 
 

@@ -23,7 +23,7 @@ class Outtype(NamedTuple):
     file_type: int
 
 
-# Four and five bits cost the head more than they save: llama.cpp's own quantiser keeps it at six,
+# Four or five bits cost the head more than they save: llama.cpp's own quantiser keeps it at six,
 # which NumPy cannot write; eight is the next.
 OUTTYPES = {
     "f32": Outtype(Type.F32, Type.F32, gguf.LlamaFileType.ALL_F32),
@@ -31,17 +31,21 @@ OUTTYPES = {
     "bf16": Outtype(Type.BF16, Type.BF16, gguf.LlamaFileType.MOSTLY_BF16),
     "q8_0": Outtype(Type.Q8_0, Type.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
     "q4_0": Outtype(Type.Q4_0, Type.Q8_0, gguf.LlamaFileType.MOSTLY_Q4_0),
+    "q4_1": Outtype(Type.Q4_1, Type.Q8_0, gguf.LlamaFileType.MOSTLY_Q4_1),
+    "q5_0": Outtype(Type.Q5_0, Type.Q8_0, gguf.LlamaFileType.MOSTLY_Q5_0),
+    "q5_1": Outtype(Type.Q5_1, Type.Q8_0, gguf.LlamaFileType.MOSTLY_Q5_1),
 }
+ALWAYS_F32 = ("ffn_gate_inp.weight",)  # a router's choice of experts does not survive rounding
 OUTTYPE_OF_DTYPE = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
 
 def tensor_type(name: str, shape: tuple[int, ...], outtype: Outtype, head: str) -> Type:
     """The type of one tensor of the file; `head` is the name of the one that makes the logits.
 
-    As upstream decides it: vectors, norms and scales stay f32, and a row that cannot be cut into
-    blocks becomes f16.
+    As upstream decides it: vectors and routers stay f32, and a row that cannot be cut into blocks
+    becomes f16.
     """
-    if len(shape) < 2 or name.endswith("_norm.weight") or not name.endswith(".weight"):
+    if len(shape) < 2 or name.endswith(ALWAYS_F32):
         return Type.F32
     wanted = outtype.head if name == head else outtype.matrix
     block, _ = gguf.GGML_QUANT_SIZES[wanted]
@@ -93,4 +97,7 @@ _BLOCKS: dict[Type, Callable[[npt.NDArray[np.float32]], Bytes]] = {
     Type.BF16: gguf.quants.BF16.quantize_blocks,
     Type.Q8_0: gguf.quants.Q8_0.quantize_blocks,
     Type.Q4_0: gguf.quants.Q4_0.quantize_blocks,
+    Type.Q4_1: gguf.quants.Q4_1.quantize_blocks,
+    Type.Q5_0: gguf.quants.Q5_0.quantize_blocks,
+    Type.Q5_1: gguf.quants.Q5_1.quantize_blocks,
 }

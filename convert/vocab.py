@@ -148,3 +148,20 @@ def add_vocab(meta: gguf.GGUFWriter, vocab: Vocab, folder: Path) -> None:
     special.add_special_token["bos"] = True  # Gemma 4 always starts with it
     special.add_to_gguf(meta, quiet=True)
     meta.add_add_space_prefix(False)
+
+
+def add_suppressed_tokens(meta: gguf.GGUFWriter, vocab: Vocab, folder: Path) -> None:
+    """Add the tokens that must never be generated, where generation_config.json names some.
+
+    Raises:
+        ConvertError: they are no ids of this vocabulary.
+    """
+    path = folder / "generation_config.json"
+    suppressed = (read_object(path) if path.exists() else {}).get("suppress_tokens")
+    if suppressed is None:
+        return
+    if not isinstance(suppressed, list) or not all(
+        type(token) is int and 0 <= token < len(vocab.tokens) for token in suppressed
+    ):
+        raise ConvertError(f"{path}: `suppress_tokens` must list token ids")
+    meta.add_array("tokenizer.ggml.suppress_tokens", suppressed)

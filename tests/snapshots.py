@@ -58,6 +58,20 @@ TARGET_CONFIG: dict[str, Any] = {
     "final_logit_softcapping": 30.0,
     "layer_types": ["sliding_attention", "full_attention"] * 2,
 }
+# Like 26B-A4B: experts, and full attention whose keys are its values, with fewer heads.
+EXPERTS_CONFIG: dict[str, Any] = {
+    **TARGET_CONFIG,
+    "num_key_value_heads": 2,
+    "attention_k_eq_v": True,
+    "num_global_key_value_heads": 1,
+    "use_double_wide_mlp": False,
+    "num_kv_shared_layers": 0,
+    "hidden_size_per_layer_input": 0,
+    "enable_moe_block": True,
+    "num_experts": 4,
+    "top_k_experts": 2,
+    "moe_intermediate_size": 32,
+}
 DRAFTER_CONFIG: dict[str, Any] = {
     "architectures": ["Gemma4AssistantForCausalLM"],
     "model_type": "gemma4_assistant",
@@ -86,33 +100,64 @@ def widened(bits: BFloat16) -> npt.NDArray[np.float32]:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def target_tensors() -> dict[str, Array]:
-    """A target's tensors in BF16, by their names in the checkpoint."""
+def target_tensors(config: dict[str, Any] = TARGET_CONFIG) -> dict[str, Array]:
+    """A target's tensors in BF16, by their names in a text-only checkpoint."""
     rng = np.random.default_rng(1)
 
     def make(*shape: int) -> Array:
         return bfloat16(rng.normal(0, 0.02, shape))
 
+    layers, per_layer = config["num_hidden_layers"], config["hidden_size_per_layer_input"]
     tensors = {
         "model.embed_tokens.weight": make(VOCAB, HIDDEN),
-        "model.embed_tokens_per_layer.weight": make(VOCAB, 4 * PER_LAYER),
-        "model.per_layer_model_projection.weight": make(4 * PER_LAYER, HIDDEN),
-        "model.per_layer_projection_norm.weight": make(PER_LAYER),
         "model.norm.weight": make(HIDDEN),
     }
-    for layer in range(4):
-        head = HEAD_FULL if layer % 2 else HEAD
-        wide = FEED_FORWARD * (2 if layer >= 2 else 1)
-        prefix = f"model.layers.{layer}."
-        tensors |= _layer(make, prefix, HIDDEN, HEADS * head, head, wide)
-        tensors[prefix + "per_layer_input_gate.weight"] = make(PER_LAYER, HIDDEN)
-        tensors[prefix + "per_layer_projection.weight"] = make(HIDDEN, PER_LAYER)
-        tensors[prefix + "post_per_layer_input_norm.weight"] = make(HIDDEN)
-        if layer < 2:
-            tensors[prefix + "self_attn.k_proj.weight"] = make(head, HIDDEN)
-            tensors[prefix + "self_attn.v_proj.weight"] = make(head, HIDDEN)
-            tensors[prefix + "self_attn.k_norm.weight"] = make(head)
+    if per_layer:
+        tensors |= {
+            "model.embed_tokens_per_layer.weight": make(VOCAB, layers * per_layer),
+            "model.per_layer_model_projection.weight": make(layers * per_layer, HIDDEN),
+            "model.per_layer_projection_norm.weight": make(per_layer),
+        }
+    for layer in range(layers):
+        tensors |= _target_layer(make, config, layer)
     return tensors
+
+
+def _target_layer(make: Any, config: dict[str, Any], layer: int) -> dict[str, Array]:
+    full = config["layer_types"][layer] == "full_attention"
+    shares = layer >= config["num_hidden_layers"] - config["num_kv_shared_layers"]
+    head = HEAD_FULL if full else HEAD
+    per_layer = config["hidden_size_per_layer_input"]
+    k_eq_v = config.get("attention_k_eq_v", False)
+    kv_heads = config["num_key_value_heads"]
+    if full and k_eq_v:
+        kv_heads = config["num_global_key_value_heads"]
+    wide = FEED_FORWARD * (2 if shares and config["use_double_wide_mlp"] else 1)
+    prefix = f"model.layers.{layer}."
+    tensors = _layer(make, prefix, HIDDEN, HEADS * head, head, wide)
+    shapes: dict[str, tuple[int, ...]] = {}
+    if per_layer:
+        shapes["per_layer_input_gate.weight"] = (per_layer, HIDDEN)
+        shapes["per_layer_projection.weight"] = (HIDDEN, per_layer)
+        shapes["post_per_layer_input_norm.weight"] = (HIDDEN,)
+    if not shares:
+        shapes["self_attn.k_proj.weight"] = (kv_heads * head, HIDDEN)
+        shapes["self_attn.k_norm.weight"] = (head,)
+        if not (full and k_eq_v):
+            shapes["self_attn.v_proj.weight"] = (kv_heads * head, HIDDEN)
+    if config.get("enable_moe_block"):
+        experts, narrow = config["num_experts"], config["moe_intermediate_size"]
+        shapes |= {
+            "router.proj.weight": (experts, HIDDEN),
+            "router.scale": (HIDDEN,),
+            "router.per_expert_scale": (experts,),
+            "experts.gate_up_proj": (experts, 2 * narrow, HIDDEN),
+            "experts.down_proj": (experts, HIDDEN, narrow),
+            "pre_feedforward_layernorm_2.weight": (HIDDEN,),
+            "post_feedforward_layernorm_1.weight": (HIDDEN,),
+            "post_feedforward_layernorm_2.weight": (HIDDEN,),
+        }
+    return tensors | {prefix + name: make(*shape) for name, shape in shapes.items()}
 
 
 def drafter_tensors() -> dict[str, Array]:
@@ -241,10 +286,7 @@ def write_snapshot(
     """Write a whole snapshot; with several shards also their index."""
     folder.mkdir(parents=True)
     write_json(folder / "config.json", config)
-    write_json(folder / "tokenizer.json", tokenizer())
-    write_json(folder / "tokenizer_config.json", TOKENIZER_CONFIG)
-    write_json(folder / "generation_config.json", GENERATION_CONFIG)
-    (folder / "chat_template.jinja").write_text("{{ bos_token }}{{ messages }}")
+    write_tokenizer(folder)
     if shards == 1:
         (folder / "model.safetensors").write_bytes(safetensors(tensors))
         return folder
@@ -256,6 +298,14 @@ def write_snapshot(
         weight_map |= dict.fromkeys(part, name)
     write_json(folder / "model.safetensors.index.json", {"weight_map": weight_map})
     return folder
+
+
+def write_tokenizer(folder: Path, **generation: Any) -> None:
+    """All of a snapshot that is neither configuration nor weights."""
+    write_json(folder / "tokenizer.json", tokenizer())
+    write_json(folder / "tokenizer_config.json", TOKENIZER_CONFIG)
+    write_json(folder / "generation_config.json", {**GENERATION_CONFIG, **generation})
+    (folder / "chat_template.jinja").write_text("{{ bos_token }}{{ messages }}")
 
 
 def write_target(folder: Path, **changes: Any) -> Path:

@@ -56,10 +56,11 @@ TARGETS = {
 UNIFIED = TEXT | {"attention_k_eq_v": True, "num_global_key_value_heads": 1}
 UNIFIED |= {"moe_intermediate_size": None}  # upstream's converter stumbles over its absence
 
-DRAFTER = {"hidden_size": 32, "num_hidden_layers": 3, "layer_types": LAYERS}
+DRAFTER: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 3, "layer_types": LAYERS}
 DRAFTER |= {"final_logit_softcapping": None}
-PLAIN = {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}
-NO_EXTRAS = {"use_double_wide_mlp": False, "enable_moe_block": False, "num_kv_shared_layers": 0}
+PLAIN: dict[str, Any] = {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}
+PLAIN |= {"use_double_wide_mlp": False, "enable_moe_block": False, "num_kv_shared_layers": 0}
+PLAIN |= {"num_experts": None, "top_k_experts": None, "moe_intermediate_size": None}
 
 VISION = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 16}
 VISION |= {"num_attention_heads": 2, "num_key_value_heads": 2}
@@ -80,7 +81,6 @@ def save(model: Any, folder: Path) -> None:
 
 
 def save_drafter(name: str, text: dict[str, Any], folder: Path) -> None:
-    text = {key: value for key, value in text.items() if key not in EXPERTS}
     if name == "12B":
         config = Gemma4UnifiedAssistantConfig(
             text_config=Gemma4UnifiedTextConfig(**text | DRAFTER), backbone_hidden_size=64
@@ -88,7 +88,7 @@ def save_drafter(name: str, text: dict[str, Any], folder: Path) -> None:
         save(Gemma4UnifiedAssistantForCausalLM(config), folder)
         return
     config = Gemma4AssistantConfig(
-        text_config=Gemma4TextConfig(**text | DRAFTER | PLAIN | NO_EXTRAS),
+        text_config=Gemma4TextConfig(**text | DRAFTER | PLAIN),
         backbone_hidden_size=64,
         use_ordered_embeddings=name in ("E2B", "E4B"),
         num_centroids=16,

@@ -16,7 +16,8 @@ from convert import ConvertError, convert_model
 from tests import snapshots
 
 # Largest error of a value in a block, as a share of the block's largest value.
-TOLERANCE = {"f32": 0.0, "bf16": 0.0, "f16": 2**-11, "q8_0": 1 / 250, "q4_0": 1 / 7.9}
+TOLERANCE = {"f32": 0.0, "bf16": 0.0, "f16": 2**-11, "q8_0": 1 / 250}
+TOLERANCE |= {"q4_0": 1 / 7.9, "q4_1": 1 / 14.9, "q5_0": 1 / 15.9, "q5_1": 1 / 30.9}
 
 Edit = Callable[[dict[str, Any], dict[str, Any]], Any]
 
@@ -54,6 +55,18 @@ def edited(tmp_path: Path, edit: Edit, drafter: bool = False) -> Path:
     tensors = snapshots.drafter_tensors() if drafter else snapshots.target_tensors()
     edit(config, tensors)
     return snapshots.write_snapshot(tmp_path / "edited", config, tensors)
+
+
+def remove(name: str) -> Edit:
+    return lambda config, tensors: tensors.pop(name)
+
+
+def put(name: str, *shape: int, dtype: Any = np.float32) -> Edit:
+    return lambda config, tensors: tensors.update({name: np.zeros(shape, dtype)})
+
+
+def configure(**changes: Any) -> Edit:
+    return lambda config, tensors: config.update(changes)
 
 
 def test_every_tensor_of_a_target_is_there_under_its_new_name(target: Path) -> None:
@@ -259,24 +272,93 @@ def test_text_of_a_multimodal_checkpoint(tmp_path: Path, caplog: pytest.LogCaptu
     assert "left out vision and audio (1.0 MB)" in caplog.text
 
 
+def test_experts_and_keys_that_are_values(tmp_path: Path) -> None:
+    config = snapshots.EXPERTS_CONFIG
+    source = snapshots.target_tensors(config)
+    file = convert(snapshots.write_snapshot(tmp_path / "experts", config, source), "q8_0")
+    assert len(file.values) == len(source) + 1
+    assert file.keys["gemma4.attention.head_count_kv"] == [2, 1, 2, 1]
+    assert file.keys["gemma4.expert_count"] == 4
+    assert file.keys["gemma4.expert_used_count"] == 2
+    assert file.keys["gemma4.expert_feed_forward_length"] == 32
+    assert file.keys["general.size_label"].startswith("4x")
+    assert "blk.1.attn_v.weight" not in file.values
+    assert file.types["blk.0.ffn_gate_up_exps.weight"] == "Q8_0"
+    for old, new in {
+        "router.proj.weight": "ffn_gate_inp.weight",
+        "router.scale": "ffn_gate_inp.scale",
+        "router.per_expert_scale": "ffn_down_exps.scale",
+        "post_feedforward_layernorm_2.weight": "post_ffw_norm_2.weight",
+    }.items():  # all kept in f32, so all exact
+        wanted = snapshots.widened(source[f"model.layers.2.{old}"])
+        np.testing.assert_array_equal(file.values[f"blk.2.{new}"], wanted)
+    down = snapshots.widened(source["model.layers.2.experts.down_proj"])
+    np.testing.assert_allclose(file.values["blk.2.ffn_down_exps.weight"], down, atol=1e-3)
+
+
+def in_other_dialect(config: dict[str, Any]) -> dict[str, Any]:
+    """Say by `per_layer_config` what `config` says by `global` keys."""
+    other = {key: value for key, value in config.items() if "global" not in key}
+    special = {"head_dim": config["global_head_dim"]}
+    if config.get("attention_k_eq_v"):
+        special["num_key_value_heads"] = config["num_global_key_value_heads"]
+    other["per_layer_config"] = {"1": special, "3": special}
+    return other
+
+
+@pytest.mark.parametrize("config", [snapshots.TARGET_CONFIG, snapshots.EXPERTS_CONFIG])
+def test_both_dialects_of_the_configuration_give_one_file(
+    tmp_path: Path, config: dict[str, Any]
+) -> None:
+    tensors = snapshots.target_tensors(config)
+    one, two = (
+        convert_model(
+            snapshots.write_snapshot(tmp_path / name / "model", dialect, tensors),
+            tmp_path / f"{name}.gguf",
+        )
+        for name, dialect in (("one", config), ("two", in_other_dialect(config)))
+    )
+    assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "by_layer",
+    [
+        {"1": {"head_dim": 32}},
+        {"1": {"head_dim": 32}, "3": {"head_dim": 64}},
+        {"0": {"head_dim": 8}, "1": {"head_dim": 32}, "3": {"head_dim": 32}},
+        {"1": {"head_dim": 32, "sliding_window": 1}, "3": {"head_dim": 32, "sliding_window": 1}},
+        {"1": 32, "3": 32},
+        {"x": {}},
+    ],
+)
+def test_refuses_layers_that_llama_cpp_cannot_tell_apart(
+    tmp_path: Path, by_layer: dict[str, Any]
+) -> None:
+    def edit(config: dict[str, Any], tensors: dict[str, Any]) -> None:
+        del config["global_head_dim"]
+        config["per_layer_config"] = by_layer
+
+    with pytest.raises(ConvertError, match="per_layer_config"):
+        convert(edited(tmp_path, edit))
+
+
+def test_suppressed_tokens_of_a_unified_model(tmp_path: Path) -> None:
+    unified = configure(architectures=["Gemma4UnifiedForConditionalGeneration"])
+    folder = edited(tmp_path, unified)
+    snapshots.write_json(folder / "generation_config.json", {"suppress_tokens": [7, 9]})
+    assert convert(folder).keys["tokenizer.ggml.suppress_tokens"] == [7, 9]
+    snapshots.write_json(folder / "generation_config.json", {"suppress_tokens": [288]})
+    with pytest.raises(ConvertError, match="`suppress_tokens` must list token ids"):
+        convert(folder)
+
+
 def test_licence_and_base_model_come_from_the_card(target: Path) -> None:
     card = "---\nlicense: apache-2.0\nbase_model: google/gemma-4-T2B\n---\n# A model\n"
     (target / "README.md").write_text(card)
     keys = convert(target).keys
     assert keys["general.license"] == "apache-2.0"
     assert keys["general.base_model.0.repo_url"] == "https://huggingface.co/google/gemma-4-T2B"
-
-
-def remove(name: str) -> Edit:
-    return lambda config, tensors: tensors.pop(name)
-
-
-def put(name: str, *shape: int, dtype: Any = np.float32) -> Edit:
-    return lambda config, tensors: tensors.update({name: np.zeros(shape, dtype)})
-
-
-def configure(**changes: Any) -> Edit:
-    return lambda config, tensors: config.update(changes)
 
 
 @pytest.mark.parametrize(
@@ -306,8 +388,8 @@ def configure(**changes: Any) -> Edit:
         (configure(use_double_wide_mlp=1), "`use_double_wide_mlp` must be true or false"),
         (configure(rope_parameters=[]), "`rope_parameters` must be an object"),
         (configure(rope_parameters={"full_attention": {"rope_type": "yarn"}}), "proportional"),
-        (configure(enable_moe_block=True), "mixture-of-experts"),
-        (configure(attention_k_eq_v=True), "K = V"),
+        (configure(enable_moe_block=True), "`num_experts` must be an integer"),
+        (configure(attention_k_eq_v=True), "v_proj.weight belongs to no part"),
         (configure(use_bidirectional_attention="all"), "not supported"),
     ],
 )
