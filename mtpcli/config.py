@@ -28,9 +28,15 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class DraftConfig:
-    """How many tokens the drafter proposes per round (0..15); 0 is plain decoding."""
+    """How to draft; the text does not depend on it.
+
+    Attributes:
+        depth: how many tokens the drafter proposes per round (0..15); 0 is plain decoding.
+        ordered_head: use the drafter's ordered head where its file has one.
+    """
 
     depth: int = DEFAULT_DRAFT_DEPTH
+    ordered_head: bool = True
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,7 @@ class Session:
             ModelError: a file is missing or damaged, or the two do not fit each other.
         """
         from mtpcli.decode.drafters.mtp import MtpDrafter
+        from mtpcli.decode.drafters.ordered_head import load_ordered_head
         from mtpcli.decode.engine import Engine
         from mtpcli.llama.context import DrafterContext, TargetContext
         from mtpcli.llama.gguf import read_metadata
@@ -91,7 +92,8 @@ class Session:
         check_target(target_file)
         if paths.drafter:
             # Before llama.cpp sees them: it would end the process on a pair that does not fit.
-            check_pair(target_file, read_metadata(paths.drafter))
+            drafter_file = read_metadata(paths.drafter)
+            check_pair(target_file, drafter_file)
         self.sampling = recommended_sampling(target_file.metadata)
         self._template_source = target_file.metadata.get("tokenizer.chat_template")
         try:
@@ -101,9 +103,13 @@ class Session:
             self._open.append(context)
             drafter = None
             if paths.drafter and draft.depth:
+                head = load_ordered_head(drafter_file) if draft.ordered_head else None
                 drafter_model = Model(paths.drafter)
                 self._open.append(drafter_model)
-                drafter = MtpDrafter(DrafterContext(drafter_model, context))
+                drafter_context = DrafterContext(
+                    drafter_model, context, stop_before_head=head is not None
+                )
+                drafter = MtpDrafter(drafter_context, head)
             self.engine: Engine = Engine(context, drafter, draft, self.model.is_end)
             self._open.append(self.engine)
         except BaseException:

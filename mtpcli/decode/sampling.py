@@ -112,17 +112,22 @@ def _mix(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def choose(logits: FloatArray, config: SamplingConfig, position: int) -> int:
+def choose(
+    logits: FloatArray, config: SamplingConfig, position: int, ids: IdArray | None = None
+) -> int:
     """The token at `position`: greedy at temperature 0, else drawn with the position's noise.
 
     Args:
-        logits: float32 `[n_vocab]`.
+        logits: float32 `[n]`.
         config: how to sample; its seed and `position` alone decide the noise.
         position: absolute position in the sequence of the token that is chosen.
+        ids: int64 `[n]`, the tokens that the logits belong to; None is the whole vocabulary.
     """
     if config.temperature == 0:
-        return greedy(logits)
+        best = greedy(logits)
+        return best if ids is None else int(ids[best])
     kept = distribution(logits, config)
-    if kept.ids.size == 1:
-        return int(kept.ids[0])
-    return int(kept.ids[(kept.logits + gumbel(kept.ids, config.seed, position)).argmax()])
+    tokens = kept.ids if ids is None else ids[kept.ids]
+    if tokens.size == 1:
+        return int(tokens[0])
+    return int(tokens[(kept.logits + gumbel(tokens, config.seed, position)).argmax()])

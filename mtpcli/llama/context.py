@@ -190,7 +190,14 @@ class DrafterContext(_Context):
         batch: one row per sequence, each a token and a hidden state.
     """
 
-    def __init__(self, model: Model, target: TargetContext) -> None:
+    def __init__(
+        self, model: Model, target: TargetContext, *, stop_before_head: bool = False
+    ) -> None:
+        """Share the target's cells.
+
+        Args:
+            stop_before_head: compute `state` only, and neither `logits` nor `hidden`.
+        """
         params = _params(
             RuntimeConfig(n_seq=target.n_seq, threads=target.params.n_threads), target.n_ctx
         )
@@ -199,6 +206,9 @@ class DrafterContext(_Context):
         params.n_outputs_max = target.n_seq
         params.ctx_type = llama.load().LLAMA_CONTEXT_TYPE_MTP
         params.ctx_other = target.handle
+        self._tap = _NormTap(target.n_seq, model.n_embd) if stop_before_head else None
+        if self._tap:
+            params.cb_eval = self._tap.callback
         super().__init__(model, params, "drafter's context")
         self._ext.llama_set_embeddings_nextn(self.handle, True, True)
         self.batch = Batch(target.n_seq, model.n_embd_out)
@@ -206,8 +216,13 @@ class DrafterContext(_Context):
         self._hidden: FloatArray = np.empty((0, model.n_embd_out), np.float32)
 
     def decode(self, rows: int) -> None:
-        """Decode the first `rows` of `batch`; every row has logits and a hidden state."""
+        """Decode the first `rows` of `batch`; every row has an output."""
         self.batch.output[:rows] = 1
+        if self._tap:
+            self._tap.expect(rows)
+            self._decode(self.batch, rows)
+            self._tap.check()
+            return
         self._decode(self.batch, rows)
         self._logits = self._floats(
             self._lib.llama_get_logits(self.handle), rows, self.model.n_vocab
@@ -223,6 +238,61 @@ class DrafterContext(_Context):
     def hidden(self, row: int) -> FloatArray:
         """Hidden state `[n_embd_out]` of a row; a view, valid until the next decode."""
         return self._hidden[row]
+
+    def state(self, row: int) -> FloatArray:
+        """State `[n_embd]` of a row after the last norm, the head's input, if that is computed."""
+        assert self._tap
+        return self._tap.rows[row]
+
+
+class _NormTap:
+    """Reads the drafter's state after its last norm and stops the graph there.
+
+    llama.cpp asks for every node of the graph whether it is wanted. Names are compared until the
+    node is found, and by its number afterwards: a hundred calls per draft step are worth it.
+    """
+
+    def __init__(self, capacity: int, width: int) -> None:
+        lib, self._ggml = llama.load(), llama.ggml_base()
+        self._ggml.ggml_get_name.restype = ctypes.c_char_p
+        self._ggml.ggml_get_name.argtypes = [ctypes.c_void_p]
+        self._ggml.ggml_backend_tensor_get.restype = None
+        self._ggml.ggml_backend_tensor_get.argtypes = [
+            ctypes.c_void_p,
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+            ctypes.c_size_t,
+        ]
+        self.rows: FloatArray = np.zeros((capacity, width), np.float32)
+        self.callback = lib.ggml_backend_sched_eval_callback(self._visit)
+        self._node = -1
+        self._visited = self._wanted = 0
+        self._found = False
+
+    def expect(self, rows: int) -> None:
+        """A decode of so many rows follows."""
+        self._wanted, self._visited, self._found = rows, 0, False
+
+    def check(self) -> None:
+        """See that the decode has passed the node."""
+        if not self._found:
+            raise ModelError("llama.cpp computes this drafter in a way that mtpcli does not know")
+
+    def _visit(self, tensor: int, ask: bool, _user_data: object) -> bool:
+        if not ask:
+            size = self.rows[: self._wanted].nbytes
+            self._ggml.ggml_backend_tensor_get(tensor, self.rows.ctypes.data, 0, size)
+            self._found = True
+            return False
+        number = self._visited
+        self._visited += 1
+        if self._node not in (-1, number):
+            return False
+        if self._ggml.ggml_get_name(tensor) == b"result_norm":
+            self._node = number
+            return True
+        self._node = -1  # another graph than the last time: look for the name again
+        return False
 
 
 def _params(config: RuntimeConfig, n_ctx: int) -> Any:

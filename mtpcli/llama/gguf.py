@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib.util
 import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from mtpcli.errors import ModelError
 from mtpcli.llama.gguf_walk import Damaged, ValueType, check_structure
+from mtpcli.llama.lib import ggml_base
 from mtpcli.sanitize import one_line
 
 Value: TypeAlias = "bool | int | float | str | NDArray[Any] | StringArray"
@@ -53,12 +53,14 @@ class TensorInfo:
         shape: in ggml's order, the contiguous dimension first; trailing ones are dropped.
         type: ggml's name of the element type, `q8_0`.
         n_bytes: size of its data in the file.
+        offset: where its data begins, in bytes from the beginning of the file.
     """
 
     name: str
     shape: tuple[int, ...]
     type: str
     n_bytes: int
+    offset: int
 
     @property
     def n_elements(self) -> int:
@@ -150,7 +152,8 @@ def read_metadata(path: Path) -> GgufFile:
     context = _Context(lib, handle)
     size = path.stat().st_size
     tensors = tuple(_tensors(context))
-    missing = _data_end(context) - size
+    end = max((tensor.offset + tensor.n_bytes for tensor in tensors), default=0)
+    missing = end - size
     if missing > 0:
         raise ModelError(
             f"{path} is cut short: {missing} of {size + missing} bytes are missing, "
@@ -201,6 +204,7 @@ def _value(context: _Context, index: int) -> Value:
 
 def _tensors(context: _Context) -> Iterator[TensorInfo]:
     lib, handle = context.lib, context.handle
+    start: int = lib.gguf_get_data_offset(handle)
     for index in range(lib.gguf_get_n_tensors(handle)):
         shape = list(lib.gguf_get_tensor_ne(handle, index)[:_MAX_DIMS])
         while len(shape) > 1 and shape[-1] == 1:
@@ -211,18 +215,8 @@ def _tensors(context: _Context) -> Iterator[TensorInfo]:
             shape=tuple(shape),
             type=lib.ggml_type_name(kind).decode(),
             n_bytes=lib.gguf_get_tensor_size(handle, index),
+            offset=start + lib.gguf_get_tensor_offset(handle, index),
         )
-
-
-def _data_end(context: _Context) -> int:
-    """Where the last tensor's data ends, in bytes from the beginning of the file."""
-    lib, handle = context.lib, context.handle
-    start: int = lib.gguf_get_data_offset(handle)
-    ends = (
-        lib.gguf_get_tensor_offset(handle, index) + lib.gguf_get_tensor_size(handle, index)
-        for index in range(lib.gguf_get_n_tensors(handle))
-    )
-    return start + max(ends, default=0)
 
 
 class _InitParams(ctypes.Structure):
@@ -255,12 +249,8 @@ def _captured_log(lib: Any) -> Iterator[list[str]]:
 
 @functools.cache
 def _ggml() -> Any:
-    """libggml-base with its signatures.
-
-    Found without importing the bindings: those would load every backend, GPU drivers included,
-    to read a header. When they are loaded later, they share this same library.
-    """
-    lib = ctypes.CDLL(str(_library_path()))
+    """libggml-base with the signatures of its reader."""
+    lib = ggml_base()
     pointer, index = ctypes.c_void_p, ctypes.c_int64
     signatures: dict[str, tuple[Any, ...]] = {
         "ggml_log_get": (None, pointer, pointer),
@@ -290,16 +280,3 @@ def _ggml() -> Any:
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments
     return lib
-
-
-def _library_path() -> Path:
-    spec = importlib.util.find_spec("llama_cpp")
-    if spec is None or spec.origin is None:
-        raise ImportError("llama-cpp-python is not installed")
-    # The bindings take this variable for the folder of their libraries, and so does this.
-    override = os.environ.get("LLAMA_CPP_LIB_PATH")
-    folder = Path(override) if override else Path(spec.origin).parent / "lib"
-    for name in ("libggml-base.so", "libggml-base.dylib", "ggml-base.dll", "libggml-base.dll"):
-        if (folder / name).exists():
-            return folder / name
-    raise ImportError(f"llama-cpp-python has no libggml-base in {folder}")

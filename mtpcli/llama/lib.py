@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.util
 import os
 from collections import deque
 from pathlib import Path
@@ -58,6 +59,29 @@ def first_error() -> str:
 def clear_log() -> None:
     """Forget earlier errors, so that `first_error` speaks of the call that follows."""
     _log.clear()
+
+
+@functools.cache
+def ggml_base() -> Any:
+    """libggml-base, found without importing the bindings.
+
+    Those would load every backend, GPU drivers included, to read a header. When they are loaded
+    later, they share this same library.
+    """
+    return ctypes.CDLL(str(_library_path()))
+
+
+def _library_path() -> Path:
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.origin is None:
+        raise ImportError("llama-cpp-python is not installed")
+    # The bindings take this variable for the folder of their libraries, and so does this.
+    override = os.environ.get("LLAMA_CPP_LIB_PATH")
+    folder = Path(override) if override else Path(spec.origin).parent / "lib"
+    for name in ("libggml-base.so", "libggml-base.dylib", "ggml-base.dll", "libggml-base.dll"):
+        if (folder / name).exists():
+            return folder / name
+    raise ImportError(f"llama-cpp-python has no libggml-base in {folder}")
 
 
 def versions() -> dict[str, str]:

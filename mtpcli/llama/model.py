@@ -32,6 +32,7 @@ class Model:
             raise ModelError(f"llama.cpp cannot load {path}: {llama.first_error() or 'no reason'}")
         self._vocab = self._lib.llama_model_get_vocab(self.handle)
         self.n_vocab: int = self._lib.llama_vocab_n_tokens(self._vocab)
+        self.n_embd: int = self._lib.llama_model_n_embd(self.handle)
         self.n_embd_out: int = self._lib.llama_model_n_embd_out(self.handle)
         self.n_ctx_train: int = self._lib.llama_model_n_ctx_train(self.handle)
         self._pieces: dict[tuple[int, bool], bytes] = {}

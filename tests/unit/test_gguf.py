@@ -81,10 +81,11 @@ def test_strings_are_lazy_and_outlive_the_file(tmp_path: Path) -> None:
 def test_tensors(tmp_path: Path) -> None:
     shapes = {"token_embd.weight": (8, 8), "output_norm.weight": (3,), "cube": (2, 3, 4)}
     file = read_metadata(write_target(tmp_path / "t.gguf", tensors=shapes))
+    start = gguf.GGUFReader(file.path).data_offset
     assert file.tensors == (
-        TensorInfo("token_embd.weight", (8, 8), "f32", 256),
-        TensorInfo("output_norm.weight", (3,), "f32", 12),
-        TensorInfo("cube", (2, 3, 4), "f32", 96),
+        TensorInfo("token_embd.weight", (8, 8), "f32", 256, start),
+        TensorInfo("output_norm.weight", (3,), "f32", 12, start + 256),
+        TensorInfo("cube", (2, 3, 4), "f32", 96, start + 288),
     )
     assert [tensor.n_elements for tensor in file.tensors] == [64, 3, 24]
     assert file.tensor("cube") is file.tensors[2] and file.tensor("ball") is None

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from time import perf_counter
 
+from mtpcli.config import SamplingConfig
 from mtpcli.decode import sampling
 from mtpcli.decode.drafters.base import DraftRequest
-from mtpcli.llama.context import DrafterContext
+from mtpcli.decode.drafters.ordered_head import OrderedHead
+from mtpcli.llama.context import DrafterContext, FloatArray
 
 
 class MtpDrafter:
@@ -20,8 +22,10 @@ class MtpDrafter:
 
     name = "mtp"
 
-    def __init__(self, context: DrafterContext) -> None:
+    def __init__(self, context: DrafterContext, head: OrderedHead | None = None) -> None:
+        """Draft with the ordered head where there is one, for which `context` stops early."""
         self._context = context
+        self._head = head
         self.decode_seconds = 0.0
 
     def draft(self, requests: Sequence[DraftRequest]) -> list[list[int]]:
@@ -44,14 +48,25 @@ class MtpDrafter:
                 request, draft = requests[index], drafts[index]
                 # The first drafted token will stand right after the last token.
                 position = request.position + len(draft) + 1
-                token = sampling.choose(self._context.logits(row), request.sampling, position)
+                token = self._token(row, request.sampling, position)
                 draft.append(token)
                 if len(draft) < request.depth:
                     batch.token[len(going)] = token
-                    embd[len(going)] = self._context.hidden(row)
+                    embd[len(going)] = self._hidden(row)
                     going.append(index)
             active = going
         return drafts
+
+    def _token(self, row: int, config: SamplingConfig, position: int) -> int:
+        if self._head is None:
+            return sampling.choose(self._context.logits(row), config, position)
+        ids, logits = self._head.logits(self._context.state(row))
+        return sampling.choose(logits, config, position, ids)
+
+    def _hidden(self, row: int) -> FloatArray:
+        if self._head is None:
+            return self._context.hidden(row)
+        return self._head.next_hidden(self._context.state(row))
 
     def close(self) -> None:
         """Free the drafter's context."""

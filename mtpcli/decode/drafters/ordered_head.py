@@ -1,0 +1,131 @@
+"""The ordered head of the E2B and E4B drafters: logits for the likely part of the vocabulary only.
+
+Tokens are grouped into clusters. The clusters whose centroids lie nearest to the drafter's state
+are chosen, and only their tokens are scored: 4096 of 262144. llama.cpp has no such head and scores
+all of them. Source: `Gemma4AssistantMaskedEmbedder` in transformers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from mtpcli.errors import ModelError
+
+if TYPE_CHECKING:
+    from mtpcli.llama.gguf import GgufFile
+
+FloatArray = npt.NDArray[np.float32]
+
+_PREFIX = "mtpcli.ordered_head."
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of a quantised matrix, read where the file is mapped: no memory of their own.
+
+    Attributes:
+        data: uint8 `[rows, bytes per row]`.
+        type: ggml's name of the element type.
+    """
+
+    data: npt.NDArray[np.uint8]
+    type: str
+
+    def take(self, rows: npt.NDArray[np.int64] | slice) -> FloatArray:
+        """Some rows as float32 `[n, width]`."""
+        import gguf
+
+        kind = gguf.GGMLQuantizationType[self.type.upper()]
+        values: FloatArray = gguf.quants.dequantize(self.data[rows], kind)
+        return values
+
+
+@dataclass(frozen=True, eq=False)
+class OrderedHead:
+    """The head, and the projection that stands behind it in llama.cpp's graph.
+
+    Attributes:
+        centroids: float32 `[clusters, hidden]`.
+        clusters: int64 `[clusters, tokens per cluster]`, token ids.
+        top_k: how many clusters are scored.
+        embedding: `[vocabulary, hidden]`.
+        projection: float32 `[backbone hidden, hidden]`.
+    """
+
+    centroids: FloatArray
+    clusters: npt.NDArray[np.int64]
+    top_k: int
+    embedding: Rows
+    projection: FloatArray
+
+    def logits(self, state: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
+        """Token ids and their logits, both `[top_k * tokens per cluster]`.
+
+        Args:
+            state: float32 `[hidden]`, the drafter's state after its last norm.
+        """
+        nearness = self.centroids @ state
+        nearest = np.argpartition(nearness, -self.top_k)[-self.top_k :]
+        ids = self.clusters[nearest].reshape(-1)
+        return ids, self.embedding.take(ids) @ state
+
+    def next_hidden(self, state: FloatArray) -> FloatArray:
+        """What the next draft step reads, float32 `[backbone hidden]`."""
+        return self.projection @ state
+
+
+def load_ordered_head(file: GgufFile) -> OrderedHead | None:
+    """The ordered head of a drafter's file, or None where it has none.
+
+    Raises:
+        ModelError: the head contradicts the file's own tensors.
+    """
+    centroids = file.metadata.get(f"{_PREFIX}centroids")
+    ordering = file.metadata.get(f"{_PREFIX}token_ordering")
+    count = file.metadata.get(f"{_PREFIX}num_centroids")
+    top_k = file.metadata.get(f"{_PREFIX}top_k")
+    if centroids is None and ordering is None:
+        return None
+    embedding = _rows(file, "token_embd.weight")
+    projection = _rows(file, "nextn.post_projection.weight")
+    tensor = file.tensor("token_embd.weight")
+    if (
+        embedding is None
+        or projection is None
+        or tensor is None
+        or not isinstance(centroids, np.ndarray)
+        or not isinstance(ordering, np.ndarray)
+        or not isinstance(count, int)
+        or not isinstance(top_k, int)
+    ):
+        raise ModelError(f"{file.path} has an incomplete ordered head: convert it again")
+    hidden, vocabulary = tensor.shape
+    fits = (
+        0 < top_k <= count
+        and centroids.size == count * hidden
+        and ordering.size == vocabulary
+        and vocabulary % count == 0
+        and (np.bincount(ordering.clip(0), minlength=vocabulary) == 1).all()
+    )
+    if not fits:
+        raise ModelError(f"{file.path} has an ordered head of another model: convert it again")
+    return OrderedHead(
+        centroids=centroids.astype(np.float32).reshape(count, hidden),
+        clusters=ordering.astype(np.int64).reshape(count, -1),
+        top_k=top_k,
+        embedding=embedding,
+        projection=projection.take(slice(None)),
+    )
+
+
+def _rows(file: GgufFile, name: str) -> Rows | None:
+    tensor = file.tensor(name)
+    if tensor is None:
+        return None
+    data = np.memmap(Path(file.path), np.uint8, "r", tensor.offset, (tensor.n_bytes,))
+    return Rows(data.reshape(tensor.shape[-1], -1), tensor.type)
