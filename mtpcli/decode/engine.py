@@ -13,7 +13,7 @@ from mtpcli.config import DraftConfig
 from mtpcli.decode import sampling, verify
 from mtpcli.decode.drafters.base import Drafter, DraftRequest
 from mtpcli.decode.metrics import Timings
-from mtpcli.decode.sequence import Request, Sequence
+from mtpcli.decode.sequence import TARGET, Request, Sequence
 from mtpcli.errors import InputError
 
 FloatArray = npt.NDArray[np.float32]
@@ -184,7 +184,7 @@ class Engine:
         drafts: list[list[int]] = [[] for _ in sequences]
         requests, owners = [], []
         for index, sequence in enumerate(sequences):
-            depth = min(self._depth, sequence.room)
+            depth = min(self._depth, sequence.room) if sequence.drafting else 0
             if depth:
                 owners.append(index)
                 requests.append(
@@ -237,8 +237,10 @@ class Engine:
             # Before the next draft: the drafter reads these cells.
             self._target.forget(sequence.slot, sequence.n_past)
         before = len(sequence.tokens)
-        for token in tokens:
-            sequence.commit(token, is_end=self._is_end(token))
+        drafter = self._drafter.name if self._drafter else TARGET
+        for index, token in enumerate(tokens):
+            origin = drafter if index < accepted else TARGET
+            sequence.commit(token, is_end=self._is_end(token), origin=origin)
             if sequence.finish_reason:
                 break
         kept = len(sequence.tokens) - before

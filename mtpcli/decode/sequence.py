@@ -12,6 +12,8 @@ from mtpcli.config import SamplingConfig
 from mtpcli.decode.metrics import SpeculationStats
 
 FinishReason = Literal["stop", "length", "context"]
+# The origin of a token that nobody had drafted, or that was drafted otherwise.
+TARGET = "target"
 
 
 class TokenStream(Protocol):
@@ -59,6 +61,9 @@ class Sequence:
     Attributes:
         slot: its sequence number in the contexts.
         tokens: what was generated, the token that ended it included.
+        origins: where each of them came from: `target`, or the name of the drafter whose draft
+            was accepted.
+        drafting: set it to False to decode plainly from the next round on: the same text.
         n_past: KV cells it has in the target; the last token is not among them.
         reused: how many of them an earlier sequence had left.
         hidden: float32 `[n_embd]`, the target's hidden state that produced the last token.
@@ -72,6 +77,8 @@ class Sequence:
         self.request = request
         self.slot = slot
         self.tokens: list[int] = []
+        self.origins: list[str] = []
+        self.drafting = True
         self.n_past = 0
         self.reused = 0
         self.hidden: npt.NDArray[np.float32] = np.zeros(n_embd, np.float32)
@@ -93,9 +100,10 @@ class Sequence:
             room = min(room, self.request.max_tokens - len(self.tokens) - 1)
         return max(0, room)
 
-    def commit(self, token: int, *, is_end: bool) -> None:
+    def commit(self, token: int, *, is_end: bool, origin: str = TARGET) -> None:
         """Keep a token, and see whether it is the last one."""
         self.tokens.append(token)
+        self.origins.append(origin)
         if is_end:
             self._finish("stop")
             return

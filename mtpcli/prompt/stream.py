@@ -8,6 +8,9 @@ from typing import Protocol
 from mtpcli.prompt.thinking import Channel, ChannelSplitter, Pieces
 
 
+IndexedPieces = list[tuple[Channel, str, int]]
+
+
 class Detokenizer(Protocol):
     """Tokens to text, as `mtpcli.llama.model.Detokenizer` does it."""
 
@@ -70,13 +73,15 @@ class TextStream:
         self._detokenizer = detokenizer
         self._splitter = splitter
         self._scanner = StopScanner(stops)
-        self._ready: Pieces = []
+        self._token = -1  # index of the last one fed
+        self._ready: IndexedPieces = []
         self.answer = ""
         self.thought = ""
         self.stopped = False
 
     def feed(self, token: int) -> None:
         """Take the next token."""
+        self._token += 1
         self._add(self._split(self._detokenizer.feed(token)))
 
     def finish(self) -> None:
@@ -90,6 +95,10 @@ class TextStream:
 
     def take(self) -> Pieces:
         """The text that has become certain since the last call."""
+        return [(channel, text) for channel, text, _ in self.take_indexed()]
+
+    def take_indexed(self) -> IndexedPieces:
+        """The same, and of each piece which token (the first is 0) completed it."""
         ready, self._ready = self._ready, []
         return ready
 
@@ -109,7 +118,7 @@ class TextStream:
     def _show(self, channel: Channel, text: str) -> None:
         if not text:
             return
-        self._ready.append((channel, text))
+        self._ready.append((channel, text, self._token))
         if channel is Channel.THOUGHT:
             self.thought += text
         else:

@@ -61,6 +61,26 @@ def test_a_wrong_token_costs_the_rest_of_its_draft() -> None:
     assert sequence.stats.rounds == 2
 
 
+def test_every_token_knows_where_it_came_from() -> None:
+    # The first token stands at 5; 6 is accepted, 7 is the target's correction, 8 to 10 accepted.
+    sequence, _ = generate(3, wrong=(7,), max_tokens=7, end=VOCAB)
+    assert sequence.origins == ["target", "fake", "target", "fake", "fake", "fake", "target"]
+    plain, _ = generate(max_tokens=7, end=VOCAB)
+    assert plain.origins == ["target"] * 7
+
+
+def test_drafting_can_pause() -> None:
+    target = FakeTarget()
+    with Engine(target, FakeDrafter(target), DraftConfig(3), lambda token: False) as engine:
+        rounds = engine.rounds([Request(PROMPT, GREEDY, ListStream(), 12)])
+        (sequence,) = next(rounds)
+        for drafting in (False, True, False):
+            sequence.drafting = drafting
+            next(rounds)
+    assert target.decodes == [1, 4, 1]
+    assert sequence.tokens == generate(max_tokens=7)[0].tokens
+
+
 def test_an_end_in_the_middle_of_an_accepted_run() -> None:
     free, _ = generate(end=VOCAB)
     end = free.tokens[6]

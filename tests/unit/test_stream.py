@@ -67,3 +67,14 @@ def test_take_gives_each_piece_once() -> None:
     stream.finish()
     assert "".join(text for _, text in stream.take()) == "bc"
     assert stream.answer == "abc"
+
+
+def test_pieces_know_the_token_that_completed_them() -> None:
+    words = Words("a", "<|chan", "ge", "b", rest="c")
+    stream = TextStream(words, splitter=ChannelSplitter())
+    for token in range(4):
+        stream.feed(token)
+    stream.finish()
+    answer = Channel.ANSWER
+    expected = [(answer, "a", 0), (answer, "<|change", 2), (answer, "b", 3), (answer, "c", 3)]
+    assert stream.take_indexed() == expected
