@@ -14,9 +14,10 @@ from convert.card import file_stem
 from convert.errors import ConvertError
 from convert.plan import Plan, plan_file
 from convert.quantize import OUTTYPES as _OUTTYPES
-from convert.writer import staged, write
+from convert.rewrite import plan_rewrite
+from convert.writer import Keys, OutTensor, staged, write
 
-__all__ = ["OUTTYPES", "ConvertError", "convert_model", "convert_pair"]
+__all__ = ["OUTTYPES", "ConvertError", "convert_model", "convert_pair", "rewrite_drafter"]
 
 OUTTYPES = ("auto", *_OUTTYPES)
 """Names of the output types; `auto` keeps the checkpoint's own."""
@@ -46,7 +47,8 @@ def convert_model(
     Raises:
         ConvertError: the snapshot cannot be converted, or the output cannot be written.
     """
-    _write_all([(plan_file(snapshot, outtype), output)], force, progress)
+    plan = plan_file(snapshot, outtype)
+    _write_all([(plan.keys, plan.tensors, output)], force, progress)
     return output
 
 
@@ -75,13 +77,33 @@ def convert_pair(
     if first.config.is_drafter:
         raise ConvertError(f"{target}: is a drafter; name its target, and this one as --drafter")
     stem = file_stem(target)
-    jobs = [(first, out_dir / f"{stem}-{first.outtype.upper()}.gguf")]
+    jobs = [(first.keys, first.tensors, out_dir / f"{stem}-{first.outtype.upper()}.gguf")]
     if drafter is not None:
         second = plan_file(drafter, drafter_outtype)
         _check_fit(first, second)
-        jobs.append((second, out_dir / f"mtp-{stem}-{second.outtype.upper()}.gguf"))
+        output = out_dir / f"mtp-{stem}-{second.outtype.upper()}.gguf"
+        jobs.append((second.keys, second.tensors, output))
     _write_all(jobs, force, progress)
-    return [output for _, output in jobs]
+    return [output for _, _, output in jobs]
+
+
+def rewrite_drafter(
+    old: Path, out_dir: Path, *, force: bool = False, progress: Progress | None = None
+) -> Path:
+    """Rewrite a drafter file of the old architecture `gemma4_assistant` to what llama.cpp loads.
+
+    Tensors keep their types; an ordered head becomes metadata, as in files of our own.
+
+    Returns:
+        The path written: the old name in `out_dir`, starting with `mtp-`.
+
+    Raises:
+        ConvertError: not such a file, or the output cannot be written.
+    """
+    keys, tensors = plan_rewrite(old)
+    output = out_dir / f"mtp-{old.stem.removeprefix('mtp-')}.gguf"
+    _write_all([(keys, tensors, output)], force, progress)
+    return output
 
 
 def _check_fit(target: Plan, drafter: Plan) -> None:
@@ -103,8 +125,11 @@ def _check_fit(target: Plan, drafter: Plan) -> None:
     raise ConvertError(f"{its.path.parent}: the drafter's tokens are not those of the target")
 
 
-def _write_all(jobs: list[tuple[Plan, Path]], force: bool, progress: Progress | None) -> None:
-    total = sum(plan.nbytes for plan, _ in jobs)
+def _write_all(
+    jobs: list[tuple[Keys, list[OutTensor], Path]], force: bool, progress: Progress | None
+) -> None:
+    """Write all files, or none of them."""
+    total = sum(tensor.nbytes for _, tensors, _ in jobs for tensor in tensors)
     done = 0
 
     def advance(nbytes: int) -> None:
@@ -114,6 +139,6 @@ def _write_all(jobs: list[tuple[Plan, Path]], force: bool, progress: Progress | 
             progress(done, total)
 
     with ExitStack() as stack:
-        parts = [stack.enter_context(staged(output, force)) for _, output in jobs]
-        for (plan, _), part in zip(jobs, parts, strict=True):
-            write(part, plan.meta, plan.tensors, advance)
+        parts = [stack.enter_context(staged(output, force)) for _, _, output in jobs]
+        for (keys, tensors, _), part in zip(jobs, parts, strict=True):
+            write(part, keys, tensors, advance)

@@ -8,6 +8,7 @@ metadata it ignores. So the head travels in the same file as arrays, and the fil
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gguf
@@ -53,18 +54,30 @@ def take_ordered_head(stored: dict[str, StoredTensor], config: ModelConfig) -> O
     if centroids is None or ordering is None:
         missing = names.HEAD_CENTROIDS if centroids is None else names.HEAD_ORDERING
         raise ConvertError(f"{config.path.parent}: tensor {missing} is missing")
-    if config.vocab % config.centroids != 0 or config.centroid_top_k > config.centroids:
-        raise ConvertError(
-            f"{config.path}: {config.centroids} centroids (top {config.centroid_top_k}) do not"
-            f" divide a vocabulary of {config.vocab}"
-        )
     rows = to_float32(_read(centroids, (config.centroids, config.hidden), config))
-    ids = _read(ordering, (config.vocab,), config)
-    if ids.dtype.kind != "i" or not np.array_equal(np.sort(ids), np.arange(config.vocab)):
-        raise ConvertError(f"{ordering.file}: {ordering.name} must name each token exactly once")
-    return OrderedHead(
-        rows.reshape(config.centroids, config.hidden), ids.astype(np.int32), config.centroid_top_k
+    head = OrderedHead(
+        rows.reshape(config.centroids, config.hidden),
+        _read(ordering, (config.vocab,), config),
+        config.centroid_top_k,
     )
+    return checked_head(head, ordering.file)
+
+
+def checked_head(head: OrderedHead, path: Path) -> OrderedHead:
+    """The head with its ordering as int32.
+
+    Raises:
+        ConvertError: clusters of unequal size, or an ordering that is no permutation.
+    """
+    clusters, ids = len(head.centroids), head.token_ordering
+    if clusters == 0 or len(ids) % clusters != 0 or head.top_k > clusters:
+        raise ConvertError(
+            f"{path}: {clusters} centroids (top {head.top_k}) do not divide a vocabulary"
+            f" of {len(ids)}"
+        )
+    if ids.dtype.kind != "i" or not np.array_equal(np.sort(ids), np.arange(len(ids))):
+        raise ConvertError(f"{path}: the token ordering must name each token exactly once")
+    return OrderedHead(head.centroids, ids.astype(np.int32), head.top_k)
 
 
 def _read(tensor: StoredTensor, shape: tuple[int, ...], config: ModelConfig) -> npt.NDArray[Any]:

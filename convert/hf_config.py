@@ -48,28 +48,28 @@ class ModelConfig:
     sliding: tuple[bool, ...]
     heads: int
     kv_heads: tuple[int, ...]
-    kv_heads_by_layer: bool
-    k_eq_v: bool
     head_dim: int
     head_dim_full: int
     feed_forward: int
-    double_wide: bool
-    experts: int
-    experts_used: int
-    expert_feed_forward: int
-    shared_kv_layers: int
-    per_layer_input: int
     sliding_window: int
     context: int
-    rms_eps: float
-    softcap: float
-    rope_theta_full: float
-    rope_theta_sliding: float
-    rope_partial_full: float
-    tied: bool
-    backbone_hidden: int
-    centroids: int
-    centroid_top_k: int
+    shared_kv_layers: int
+    kv_heads_by_layer: bool = False
+    k_eq_v: bool = False
+    double_wide: bool = False
+    experts: int = 0
+    experts_used: int = 0
+    expert_feed_forward: int = 0
+    per_layer_input: int = 0
+    rms_eps: float = 1e-6
+    softcap: float = 0.0
+    rope_theta_full: float = 1e6
+    rope_theta_sliding: float = 1e4
+    rope_partial_full: float = 0.25
+    tied: bool = True
+    backbone_hidden: int = 0
+    centroids: int = 0
+    centroid_top_k: int = 0
 
     @property
     def is_drafter(self) -> bool:

@@ -29,7 +29,7 @@ from convert.model import (
 from convert.quantize import OUTTYPE_OF_DTYPE, OUTTYPES, Bytes, encode, tensor_type
 from convert.safetensors import StoredTensor, read_snapshot
 from convert.vocab import add_suppressed_tokens, add_vocab, read_vocab
-from convert.writer import OutTensor, Piece
+from convert.writer import Keys, OutTensor, Piece, packed_metadata
 
 # Elements encoded at a time: large enough to forget Python, small enough to stay in the cache.
 PIECE = 1 << 18
@@ -47,15 +47,10 @@ class Plan:
     """
 
     config: ModelConfig
-    meta: gguf.GGUFWriter
+    keys: Keys
     tensors: list[OutTensor]
     outtype: str
     fingerprint: str
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of tensor data in the file."""
-        return sum(tensor.nbytes for tensor in self.tensors)
 
 
 def plan_file(snapshot: Path, outtype: str) -> Plan:
@@ -91,7 +86,8 @@ def plan_file(snapshot: Path, outtype: str) -> Plan:
     add_vocab(meta, vocab, snapshot)
     if config.architecture == UNIFIED_TARGET:
         add_suppressed_tokens(meta, vocab, snapshot)
-    return Plan(config, meta, _out_tensors(config, pairs, outtype), outtype, mark)
+    tensors = _out_tensors(config, pairs, outtype)
+    return Plan(config, packed_metadata(meta), tensors, outtype, mark)
 
 
 def _text_tensors(snapshot: Path) -> dict[str, StoredTensor]:

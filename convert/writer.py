@@ -29,8 +29,9 @@ ALIGNMENT = 32
 MAX_WORKERS = 8
 Piece = Callable[[], Bytes]
 Progress = Callable[[int], None]
+Keys = dict[str, bytes]
 
-_SCALARS = {
+SCALARS = {
     Kind.UINT8: "<B",
     Kind.INT8: "<b",
     Kind.UINT16: "<H",
@@ -43,7 +44,7 @@ _SCALARS = {
     Kind.FLOAT64: "<d",
     Kind.BOOL: "<?",
 }
-_KIND_OF_DTYPE = {np.dtype(fmt): kind for kind, fmt in _SCALARS.items()}
+_KIND_OF_DTYPE = {np.dtype(fmt): kind for kind, fmt in SCALARS.items()}
 _DTYPE_OF_PYTHON = {bool: np.dtype("?"), int: np.dtype("<i4"), float: np.dtype("<f4")}
 
 
@@ -103,15 +104,19 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def write(path: Path, meta: gguf.GGUFWriter, tensors: list[OutTensor], progress: Progress) -> None:
-    """Write a GGUF file and sync it to disk; `progress` gets the bytes of each piece written.
+def write(path: Path, keys: Keys, tensors: list[OutTensor], progress: Progress) -> None:
+    """Write a GGUF file and sync it to disk.
+
+    Args:
+        keys: the metadata, see `packed_metadata`.
+        progress: gets the bytes of each piece written.
 
     Raises:
-        ConvertError: metadata with a value that does not fit its type, or what a piece raises.
+        ConvertError: what a piece raises.
         OSError: the disk.
     """
     with path.open("wb") as file:
-        file.write(_header(meta, tensors))
+        file.write(_header(keys, tensors))
         _pad(file)
         blocks = _in_threads(piece for tensor in tensors for piece in tensor.pieces())
         try:
@@ -145,9 +150,14 @@ def _in_threads(jobs: Iterator[Piece]) -> Generator[Bytes, None, None]:
         pool.shutdown(cancel_futures=True)
 
 
-def _header(meta: gguf.GGUFWriter, tensors: list[OutTensor]) -> bytes:
+def packed_metadata(meta: gguf.GGUFWriter) -> Keys:
+    """Metadata as the file holds it: each key's type and value, in bytes.
+
+    Raises:
+        ConvertError: a value does not fit its type.
+    """
     (values,) = meta.kv_data
-    parts = [struct.pack("<4sIQQ", b"GGUF", gguf.GGUF_VERSION, len(tensors), len(values))]
+    keys: Keys = {}
     for key, value in values.items():
         try:
             packed = _packed(value.value, value.type, value.sub_type)
@@ -155,7 +165,14 @@ def _header(meta: gguf.GGUFWriter, tensors: list[OutTensor]) -> bytes:
             raise ConvertError(
                 f"metadata {key}: {value.value!r:.80} is no {value.type.name.lower()} ({error})"
             ) from error
-        parts += [_string(key), struct.pack("<I", value.type), packed]
+        keys[key] = struct.pack("<I", value.type) + packed
+    return keys
+
+
+def _header(keys: Keys, tensors: list[OutTensor]) -> bytes:
+    parts = [struct.pack("<4sIQQ", b"GGUF", gguf.GGUF_VERSION, len(tensors), len(keys))]
+    for key, packed in keys.items():
+        parts += [_string(key), packed]
     offset = 0
     for tensor in tensors:
         dims = tuple(reversed(tensor.shape))
@@ -170,12 +187,12 @@ def _packed(value: Any, kind: Kind, item_kind: Kind | None) -> bytes:
     if kind == Kind.STRING:
         return _string(value)
     if kind != Kind.ARRAY:
-        return struct.pack(_SCALARS[kind], value)
+        return struct.pack(SCALARS[kind], value)
     if not isinstance(value, np.ndarray):
         if isinstance(value[0], (str, bytes)):
             body = b"".join(map(_string, value))
             return struct.pack("<IQ", Kind.STRING, len(value)) + body
-        dtype = np.dtype(_SCALARS[item_kind]) if item_kind else _DTYPE_OF_PYTHON[type(value[0])]
+        dtype = np.dtype(SCALARS[item_kind]) if item_kind else _DTYPE_OF_PYTHON[type(value[0])]
         value = np.array(value, dtype)
     return struct.pack("<IQ", _KIND_OF_DTYPE[value.dtype], value.size) + value.tobytes()
 

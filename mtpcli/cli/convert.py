@@ -18,7 +18,11 @@ from mtpcli.errors import UsageError
 def convert(
     target: Annotated[
         Path,
-        typer.Argument(metavar="TARGET_DIR", help="Snapshot of the model, as downloaded."),
+        typer.Argument(
+            metavar="TARGET_DIR",
+            help="Snapshot of the model, as downloaded; or a drafter's GGUF file of the old"
+            " architecture gemma4_assistant, to be rewritten.",
+        ),
     ],
     out_dir: Annotated[
         Path,
@@ -39,17 +43,22 @@ def convert(
 ) -> None:
     """Pack Hugging Face snapshots into GGUF files, without torch.
 
-    Types: auto, f32, f16, bf16, q8_0, q4_0. Prints the files written.
+    Types: auto, f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1. Prints the files written.
     """
-    from convert import OUTTYPES, convert_pair
+    from convert import OUTTYPES, convert_pair, rewrite_drafter
 
     for option, value in (("--outtype", outtype), ("--drafter-outtype", drafter_outtype)):
         if value not in OUTTYPES:
             raise UsageError(f"{option} {value}: is not one of {', '.join(OUTTYPES)}")
+    if target.is_file() and (drafter is not None or outtype != "auto"):
+        raise UsageError(f"{target}: an old drafter file is rewritten alone, and keeps its types")
     with _notes_from_converter(), _progress_bar() as progress:
-        paths = convert_pair(
-            target, drafter, out_dir, outtype, drafter_outtype, force=force, progress=progress
-        )
+        if target.is_file():
+            paths = [rewrite_drafter(target, out_dir, force=force, progress=progress)]
+        else:
+            paths = convert_pair(
+                target, drafter, out_dir, outtype, drafter_outtype, force=force, progress=progress
+            )
     for path in paths:
         print(path)
 

@@ -54,6 +54,16 @@ def test_unknown_types_are_a_usage_error(run_cli: RunCli, target: Path, tmp_path
     assert "--drafter-outtype q9: is not one of auto, f32" in done.stderr
 
 
+def test_a_file_is_rewritten_alone(run_cli: RunCli, tmp_path: Path) -> None:
+    file = tmp_path / "drafter.gguf"
+    file.write_bytes(b"GGUF")
+    done = run_cli("convert", file, "-o", tmp_path / "out")
+    assert done.exit_code == 3
+    assert done.stderr == f"error: {file}: cut inside its header; download it again\n"
+    done = run_cli("convert", file, "-o", tmp_path / "out", "--outtype", "q4_0")
+    assert done.exit_code == 2
+
+
 def test_says_what_it_leaves_out(run_cli: RunCli, tmp_path: Path) -> None:
     tensors = snapshots.target_tensors()
     tensors["model.vision_tower.weight"] = np.zeros((1000, 1000), np.uint16)

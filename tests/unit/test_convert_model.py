@@ -412,7 +412,14 @@ def test_refuses_targets_that_contradict_themselves(
         ),
         (put("masked_embedding.token_ordering", 8, dtype=np.int64), "has shape"),
         (put("masked_embedding.centroids.weight", 8, 33), "has shape"),
-        (configure(num_centroids=7), "do not divide a vocabulary of 288"),
+        (configure(num_centroids=7), "has shape"),
+        (
+            lambda config, tensors: (
+                configure(num_centroids=7)(config, tensors),
+                put("masked_embedding.centroids.weight", 7, 32)(config, tensors),
+            ),
+            "do not divide a vocabulary of 288",
+        ),
         (configure(centroid_intermediate_top_k=9), "do not divide"),
         (configure(backbone_hidden_size=snapshots.DRAFTER_HIDDEN), "hidden size of its target"),
         (configure(backbone_hidden_size=None), "`backbone_hidden_size` must be"),
