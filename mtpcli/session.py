@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from mtpcli.prompt.thinking import ChannelSplitter
 if TYPE_CHECKING:
     from mtpcli.decode.engine import Engine
     from mtpcli.decode.sequence import Request
-    from mtpcli.prompt.template import Message
+    from mtpcli.prompt.template import ChatTemplate, Message
 
 
 @dataclass(frozen=True)
@@ -130,14 +131,23 @@ class Session:
     def __exit__(self, *_exc: Any) -> None:
         self.close()
 
-    def chat_tokens(self, messages: Sequence[Message], *, thinking: bool = False) -> list[int]:
-        """Token ids of a conversation, rendered by the model's own template."""
+    def chat_tokens(
+        self, messages: Sequence[Message], *, thinking: bool = False, answer: bool = True
+    ) -> list[int]:
+        """Token ids of a conversation, rendered by the model's own template.
+
+        With `answer` False they end with the last message, and nobody is asked to go on.
+        """
+        text = self._template.render(messages, thinking=thinking, add_generation_prompt=answer)
+        return self.model.tokenize(text, special=True)
+
+    @cached_property
+    def _template(self) -> ChatTemplate:
         from mtpcli.prompt.template import ChatTemplate
 
         if not isinstance(self._template_source, str):
             raise ModelError(f"{self.paths.target} has no chat template: use --raw")
-        template = ChatTemplate(self._template_source, self.model.bos_text, self.model.eos_text)
-        return self.model.tokenize(template.render(messages, thinking=thinking), special=True)
+        return ChatTemplate(self._template_source, self.model.bos_text, self.model.eos_text)
 
     def raw_tokens(self, text: str) -> list[int]:
         """Token ids of a text as it is, after the beginning-of-sequence token."""

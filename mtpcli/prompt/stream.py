@@ -7,7 +7,6 @@ from typing import Protocol
 
 from mtpcli.prompt.thinking import Channel, ChannelSplitter, Pieces
 
-
 IndexedPieces = list[tuple[Channel, str, int]]
 
 
