@@ -138,14 +138,16 @@ class Engine:
         slot, reused = self._choose_slot(request)
         sequence = Sequence(request, slot, n_ctx, self._target.n_embd)
         try:
+            if request.constraint:
+                sequence.constraint = request.constraint.clone()
             self._target.forget(slot, reused)
             self._target.prefill(slot, reused, prompt[reused:])
+            sequence.reused, sequence.n_past = reused, len(prompt)
+            sequence.hidden[:] = self._target.hidden(-1)
+            token = _choose(sequence, self._target.logits(0), sequence.n_past)
         except BaseException:
             self.release(sequence)
             raise
-        sequence.reused, sequence.n_past = reused, len(prompt)
-        sequence.hidden[:] = self._target.hidden(-1)
-        token = sampling.choose(self._target.logits(0), request.sampling, sequence.n_past)
         sequence.commit(token, is_end=self._is_end(token))
         self.timings.prompt += perf_counter() - started
         return sequence
@@ -155,6 +157,8 @@ class Engine:
         if not sequence.released:
             self._free[sequence.slot] = sequence.cells
             sequence.released = True
+            if sequence.constraint:
+                sequence.constraint.close()
 
     def _choose_slot(self, request: Request) -> tuple[int, int]:
         """Take a free slot; how many of the cells left in it begin the prompt."""
@@ -195,6 +199,7 @@ class Engine:
                         hidden=sequence.hidden,
                         depth=depth,
                         sampling=sequence.request.sampling,
+                        constraint=sequence.constraint,
                     )
                 )
         if self._drafter and requests:
@@ -223,11 +228,10 @@ class Engine:
 
     def _commit(self, sequence: Sequence, draft: list[int], first: int) -> None:
         """Keep what the target agrees with, and forget the cells of the rest."""
-        config, position = sequence.request.sampling, sequence.n_past + 1
+        position = sequence.n_past + 1
 
         def target_choice(index: int) -> int:
-            logits = self._target.logits(first + index)
-            return sampling.choose(logits, config, position + index)
+            return _choose(sequence, self._target.logits(first + index), position + index)
 
         tokens = verify.accept(draft, target_choice)
         accepted = len(tokens) - 1
@@ -245,6 +249,15 @@ class Engine:
                 break
         kept = len(sequence.tokens) - before
         sequence.stats.add(len(draft), min(accepted, kept), kept)
+
+
+def _choose(sequence: Sequence, logits: FloatArray, position: int) -> int:
+    """The target's own token; the sequence's constraint moves on behind it."""
+    constraint = sequence.constraint
+    token = sampling.choose(logits, sequence.request.sampling, position, constraint=constraint)
+    if constraint:
+        constraint.accept(token)
+    return token
 
 
 def _common(left: list[int], right: list[int]) -> int:

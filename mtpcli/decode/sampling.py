@@ -9,23 +9,37 @@ speculative decoding" (2024).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from mtpcli.config import SamplingConfig
-from mtpcli.errors import ModelError
+from mtpcli.errors import InputError, ModelError
+
+if TYPE_CHECKING:
+    from mtpcli.decode.constraint import Constraint
 
 FloatArray = npt.NDArray[np.float32]
 IdArray = npt.NDArray[np.int64]
+# Which of the tokens `[n]` a grammar allows, as bools `[n]`.
+Allowed = Callable[[IdArray], npt.NDArray[np.bool_]]
 
 # With top-k on, tokens exp(16) times less likely than the best are never kept. It bounds the work
 # per row to a comparison over the vocabulary; sorting 262144 logits would cost more than a draft.
 _WINDOW = 16.0
+# Where a grammar allows none of the kept tokens, it is asked about so many times more, until it
+# allows one: asking about the whole vocabulary costs as much as a decode.
+_WIDER = 16
 
 _MASK = 2**64 - 1
 _GOLDEN, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+class DeadEnd(InputError):
+    """A grammar allows none of the tokens there are."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +60,30 @@ class Distribution:
         return weights / weights.sum()
 
 
-def greedy(logits: FloatArray) -> int:
+def greedy(logits: FloatArray, allowed: Allowed | None = None) -> int:
     """The most likely token of float32 `[n_vocab]`; of equals the one with the smallest id."""
-    return int(logits.argmax())
+    best = logits.argmax()
+    if allowed is None or allowed(np.array([best]))[0]:
+        return int(best)
+    return int(_best_allowed(logits, _WIDER, allowed)[0])
 
 
-def distribution(logits: FloatArray, config: SamplingConfig) -> Distribution:
+def distribution(
+    logits: FloatArray, config: SamplingConfig, allowed: Allowed | None = None
+) -> Distribution:
     """What top-k, top-p and temperature leave, in llama.cpp's order: the temperature comes last.
+
+    A grammar comes between top-k and top-p. If it allows nothing of what top-k leaves, it is
+    asked about ever more tokens, the most likely first.
 
     Args:
         logits: float32 `[n_vocab]`.
         config: with a temperature above 0.
+        allowed: which tokens may come next; None is all.
 
     Raises:
         ModelError: the logits are not numbers.
+        DeadEnd: no token at all is allowed.
     """
     best = logits.max()
     ids = np.flatnonzero(logits >= best - _WINDOW) if config.top_k else np.arange(logits.size)
@@ -68,7 +92,9 @@ def distribution(logits: FloatArray, config: SamplingConfig) -> Distribution:
     kept = logits[ids]
     if np.exp(kept - best).sum() * config.top_p <= 1.0:
         # The best token alone reaches top-p, as it mostly does: nothing to sort.
-        return Distribution(ids[[kept.argmax()]], np.zeros(1))
+        top = ids[[kept.argmax()]]
+        if allowed is None or allowed(top)[0]:
+            return Distribution(top, np.zeros(1))
     if 0 < config.top_k < ids.size:
         cut = np.partition(kept, ids.size - config.top_k)[ids.size - config.top_k]
         above = kept >= cut
@@ -77,13 +103,43 @@ def distribution(logits: FloatArray, config: SamplingConfig) -> Distribution:
     order = np.argsort(-kept, kind="stable")
     if config.top_k:
         order = order[: config.top_k]
-    ids, scores = ids[order], kept[order].astype(np.float64)
+    ids = ids[order]
+    if allowed is not None:
+        good = ids[allowed(ids)]
+        ids = good if good.size else _best_allowed(logits, ids.size * _WIDER, allowed)
+        ids = ids[: config.top_k or None]
+    scores = logits[ids].astype(np.float64)
     if config.top_p < 1.0:
         weights = np.exp(scores - scores[0])
         before = np.cumsum(weights) - weights
         count = int(np.searchsorted(before, config.top_p * weights.sum()))
         ids, scores = ids[: max(1, count)], scores[: max(1, count)]
     return Distribution(ids, scores / config.temperature)
+
+
+def _allowed(constraint: Constraint | None, ids: IdArray | None) -> Allowed | None:
+    """What a constraint says about places in `ids`, where there are ids."""
+    if constraint is None or ids is None:
+        return constraint and constraint.allowed
+    grammar, names = constraint, ids
+    return lambda places: grammar.allowed(names[places])
+
+
+def _best_allowed(logits: FloatArray, count: int, allowed: Allowed) -> IdArray:
+    """Ids of the allowed ones among the best `count` tokens, or of more if there is none."""
+    while count < logits.size:
+        cut = np.partition(logits, logits.size - count)[logits.size - count]
+        ids = np.flatnonzero(logits >= cut)
+        ids = ids[np.argsort(-logits[ids], kind="stable")][:count]
+        good = ids[allowed(ids)]
+        if good.size:
+            return good
+        count *= _WIDER
+    ids = np.argsort(-logits, kind="stable")
+    good = ids[allowed(ids)]
+    if not good.size:
+        raise DeadEnd("the grammar asks for something that no token of this model can write")
+    return good
 
 
 def gumbel(ids: IdArray, seed: int, position: int) -> npt.NDArray[np.float64]:
@@ -113,7 +169,11 @@ def _mix(x: int) -> int:
 
 
 def choose(
-    logits: FloatArray, config: SamplingConfig, position: int, ids: IdArray | None = None
+    logits: FloatArray,
+    config: SamplingConfig,
+    position: int,
+    ids: IdArray | None = None,
+    constraint: Constraint | None = None,
 ) -> int:
     """The token at `position`: greedy at temperature 0, else drawn with the position's noise.
 
@@ -122,11 +182,16 @@ def choose(
         config: how to sample; its seed and `position` alone decide the noise.
         position: absolute position in the sequence of the token that is chosen.
         ids: int64 `[n]`, the tokens that the logits belong to; None is the whole vocabulary.
+        constraint: what may come next; it is asked, and not moved on.
+
+    Raises:
+        DeadEnd: the constraint allows none of the tokens.
     """
+    allowed = _allowed(constraint, ids)
     if config.temperature == 0:
-        best = greedy(logits)
+        best = greedy(logits, allowed)
         return best if ids is None else int(ids[best])
-    kept = distribution(logits, config)
+    kept = distribution(logits, config, allowed)
     tokens = kept.ids if ids is None else ids[kept.ids]
     if tokens.size == 1:
         return int(tokens[0])

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtpcli.config import SamplingConfig
+from mtpcli.decode.constraint import Constraint
 from mtpcli.decode.metrics import SpeculationStats
 
 FinishReason = Literal["stop", "length", "context"]
@@ -46,6 +47,8 @@ class Request:
         reuse: keep the cells of an earlier sequence in the slot as far as its tokens begin this
             prompt. What is decoded then depends on what ran before, and with some quantisations
             so do the last bits of the logits: for conversations, not for batches.
+        constraint: what the text must look like. The sequence works on a clone: this one stays
+            where it is, may serve other requests, and is closed by whoever made it.
     """
 
     prompt: list[int]
@@ -53,6 +56,7 @@ class Request:
     stream: TokenStream
     max_tokens: int | None = None
     reuse: bool = False
+    constraint: Constraint | None = None
 
 
 class Sequence:
@@ -70,6 +74,7 @@ class Sequence:
         finish_reason: None while under way. `stop`: the model's own end or a stop string; `length`:
             the token limit; `context`: no cell is left.
         stats: what was drafted and accepted.
+        constraint: where the text stands in its grammar; closed with the release.
         released: the slot belongs to others again.
     """
 
@@ -84,6 +89,7 @@ class Sequence:
         self.hidden: npt.NDArray[np.float32] = np.zeros(n_embd, np.float32)
         self.finish_reason: FinishReason | None = None
         self.stats = SpeculationStats()
+        self.constraint: Constraint | None = None
         self.released = False
         self._n_ctx = n_ctx
 

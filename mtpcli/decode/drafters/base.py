@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtpcli.config import SamplingConfig
+from mtpcli.decode.constraint import Constraint
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class DraftRequest:
         hidden: float32 `[n_embd]`, the target's hidden state that produced that token.
         depth: how many tokens to draft, at least 1.
         sampling: how the sequence is sampled; a draft uses the same noise.
+        constraint: what may follow the last token. It is the sequence's own: a draft that goes by
+            it works on a clone. One that does not is right too, and accepted less often.
     """
 
     seq: int
@@ -31,6 +34,7 @@ class DraftRequest:
     hidden: npt.NDArray[np.float32]
     depth: int
     sampling: SamplingConfig
+    constraint: Constraint | None = None
 
 
 class Drafter(Protocol):

@@ -7,6 +7,7 @@ from time import perf_counter
 
 from mtpcli.config import SamplingConfig
 from mtpcli.decode import sampling
+from mtpcli.decode.constraint import Constraint
 from mtpcli.decode.drafters.base import DraftRequest
 from mtpcli.decode.drafters.ordered_head import OrderedHead
 from mtpcli.llama.context import DrafterContext, FloatArray
@@ -29,7 +30,21 @@ class MtpDrafter:
         self.decode_seconds = 0.0
 
     def draft(self, requests: Sequence[DraftRequest]) -> list[list[int]]:
-        """Drafts of exactly `depth` tokens each."""
+        """Drafts of `depth` tokens each.
+
+        Under a constraint they are grammatical, and end where the head knows no way on.
+        """
+        constraints = [request.constraint and request.constraint.clone() for request in requests]
+        try:
+            return self._draft(requests, constraints)
+        finally:
+            for constraint in constraints:
+                if constraint:
+                    constraint.close()
+
+    def _draft(
+        self, requests: Sequence[DraftRequest], constraints: Sequence[Constraint | None]
+    ) -> list[list[int]]:
         batch, embd = self._context.batch, self._context.batch.embd
         drafts: list[list[int]] = [[] for _ in requests]
         active = list(range(len(requests)))
@@ -48,7 +63,13 @@ class MtpDrafter:
                 request, draft = requests[index], drafts[index]
                 # The first drafted token will stand right after the last token.
                 position = request.position + len(draft) + 1
-                token = self._token(row, request.sampling, position)
+                constraint = constraints[index]
+                try:
+                    token = self._token(row, request.sampling, position, constraint)
+                except sampling.DeadEnd:
+                    continue
+                if constraint:
+                    constraint.accept(token)
                 draft.append(token)
                 if len(draft) < request.depth:
                     batch.token[len(going)] = token
@@ -57,11 +78,14 @@ class MtpDrafter:
             active = going
         return drafts
 
-    def _token(self, row: int, config: SamplingConfig, position: int) -> int:
+    def _token(
+        self, row: int, config: SamplingConfig, position: int, constraint: Constraint | None
+    ) -> int:
         if self._head is None:
-            return sampling.choose(self._context.logits(row), config, position)
+            logits = self._context.logits(row)
+            return sampling.choose(logits, config, position, constraint=constraint)
         ids, logits = self._head.logits(self._context.state(row))
-        return sampling.choose(logits, config, position, ids)
+        return sampling.choose(logits, config, position, ids, constraint)
 
     def _hidden(self, row: int) -> FloatArray:
         if self._head is None:
