@@ -98,6 +98,13 @@ class FakeTarget:
     def can_resume(self, seq: int, position: int) -> bool:
         return position >= self.resume_from
 
+    def save(self, seq: int) -> bytes:
+        return bytes(self.cells[seq])
+
+    def restore(self, seq: int, state: bytes, tokens: int) -> bool:
+        self.cells[seq] = list(state)
+        return len(state) == tokens
+
     def close(self) -> None:
         self.closed += 1
 

@@ -44,6 +44,8 @@ class Target(Protocol):
     def hidden(self, row: int) -> FloatArray: ...
     def forget(self, seq: int, start: int) -> None: ...
     def can_resume(self, seq: int, position: int) -> bool: ...
+    def save(self, seq: int) -> bytes: ...
+    def restore(self, seq: int, state: bytes, tokens: int) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -159,6 +161,20 @@ class Engine:
             sequence.released = True
             if sequence.constraint:
                 sequence.constraint.close()
+
+    def save(self) -> tuple[list[int], bytes]:
+        """The tokens whose cells the first free slot holds, and the cells as bytes."""
+        slot, tokens = next(iter(self._free.items()))
+        # Rows of a rejected draft may stand behind them.
+        self._target.forget(slot, len(tokens))
+        return tokens, self._target.save(slot)
+
+    def restore(self, tokens: list[int], state: bytes) -> bool:
+        """Put a saved state into the first free slot; False if llama.cpp does not take it."""
+        slot = next(iter(self._free))
+        taken = self._target.restore(slot, state, len(tokens))
+        self._free[slot] = tokens if taken else []
+        return taken
 
     def _choose_slot(self, request: Request) -> tuple[int, int]:
         """Take a free slot; how many of the cells left in it begin the prompt."""

@@ -182,6 +182,28 @@ class TargetContext(_Context):
         first = self._lib.llama_memory_seq_pos_min(self._memory, seq)
         return 0 <= first <= max(0, position - self._window)
 
+    def save(self, seq: int) -> bytes:
+        """A sequence's cells, as llama.cpp writes them."""
+        size = self._lib.llama_state_seq_get_size(self.handle, seq)
+        buffer = (ctypes.c_uint8 * size)()
+        written = self._lib.llama_state_seq_get_data(self.handle, buffer, size, seq)
+        return ctypes.string_at(buffer, written)
+
+    def restore(self, seq: int, state: bytes, tokens: int) -> bool:
+        """Replace a sequence's cells by saved ones of so many tokens; False, and none, if not so.
+
+        llama.cpp trusts the positions in it: give it only what `save` returned, with the same
+        model, settings and version.
+        """
+        self.forget(seq, 0)
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        read = self._lib.llama_state_seq_set_data(self.handle, buffer, len(state), seq)
+        last = self._lib.llama_memory_seq_pos_max(self._memory, seq)
+        if read != len(state) or last != tokens - 1:
+            self.forget(seq, 0)
+            return False
+        return True
+
 
 class DrafterContext(_Context):
     """The drafter, which owns no KV cache and reads its target's.

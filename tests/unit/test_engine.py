@@ -225,3 +225,16 @@ def test_the_slot_with_the_longest_beginning_is_reused() -> None:
         engine.generate([Request(prompt, GREEDY, ListStream(), 2) for prompt in prompts])
         (sequence,) = engine.generate([Request([1, 2, 4, 6], GREEDY, ListStream(), 2, reuse=True)])
         assert sequence.reused == 3
+
+
+def test_saved_cells_are_as_good_as_decoded_ones() -> None:
+    with Engine(FakeTarget(), None, DraftConfig(0), lambda token: False) as engine:
+        (first,) = engine.generate([Request(PROMPT, GREEDY, ListStream(), 5)])
+        tokens, state = engine.save()
+        assert tokens == [*PROMPT, *first.tokens[:4]]
+    with Engine(FakeTarget(), None, DraftConfig(0), lambda token: False) as engine:
+        assert not engine.restore(tokens[1:], state)
+        assert engine.restore(tokens, state)
+        longer = Request([*PROMPT, *first.tokens], GREEDY, ListStream(), 5, reuse=True)
+        (second,) = engine.generate([longer])
+        assert second.reused == len(tokens)
