@@ -241,7 +241,7 @@ class DrafterContext(_Context):
         """Decode the first `rows` of `batch`; every row has an output."""
         self.batch.output[:rows] = 1
         if self._tap:
-            self._tap.expect(rows)
+            self._tap.expect(self.batch.seq[:rows].tolist())
             self._decode(self.batch, rows)
             self._tap.check()
             return
@@ -271,11 +271,17 @@ class _NormTap:
     """Reads the drafter's state after its last norm and stops the graph there.
 
     llama.cpp asks for every node of the graph whether it is wanted. Names are compared until the
-    node is found, and by its number afterwards: a hundred calls per draft step are worth it.
+    node is found, and by its number afterwards: a hundred calls per draft step are worth it. It
+    computes one graph for each run of sequences whose numbers follow one another.
+
+    Attributes:
+        rows: float32 `[capacity, width]`, the states in the order of the batch.
     """
 
     def __init__(self, capacity: int, width: int) -> None:
         lib, self._ggml = llama.load(), llama.ggml_base()
+        self._ggml.ggml_nbytes.restype = ctypes.c_size_t
+        self._ggml.ggml_nbytes.argtypes = [ctypes.c_void_p]
         self._ggml.ggml_get_name.restype = ctypes.c_char_p
         self._ggml.ggml_get_name.argtypes = [ctypes.c_void_p]
         self._ggml.ggml_backend_tensor_get.restype = None
@@ -286,25 +292,32 @@ class _NormTap:
             ctypes.c_size_t,
         ]
         self.rows: FloatArray = np.zeros((capacity, width), np.float32)
+        self._read: FloatArray = np.zeros((capacity, width), np.float32)
         self.callback = lib.ggml_backend_sched_eval_callback(self._visit)
         self._node = -1
-        self._visited = self._wanted = 0
-        self._found = False
+        self._visited = self._found = 0
+        self._order: list[int] = []
 
-    def expect(self, rows: int) -> None:
-        """A decode of so many rows follows."""
-        self._wanted, self._visited, self._found = rows, 0, False
+    def expect(self, seqs: list[int]) -> None:
+        """A decode follows, of one row for each of these sequences."""
+        self._visited = self._found = 0
+        self._order = decode_order(seqs)
 
     def check(self) -> None:
         """See that the decode has passed the node."""
-        if not self._found:
+        if self._found != len(self._order):
             raise ModelError("llama.cpp computes this drafter in a way that mtpcli does not know")
 
     def _visit(self, tensor: int, ask: bool, _user_data: object) -> bool:
         if not ask:
-            size = self.rows[: self._wanted].nbytes
-            self._ggml.ggml_backend_tensor_get(tensor, self.rows.ctypes.data, 0, size)
-            self._found = True
+            size = self._ggml.ggml_nbytes(tensor)
+            count = size // self._read[0].nbytes
+            rows = self._order[self._found : self._found + count]
+            if len(rows) == count:
+                self._ggml.ggml_backend_tensor_get(tensor, self._read.ctypes.data, 0, size)
+                self.rows[rows] = self._read[:count]
+            self._found += count
+            self._visited = 0
             return False
         number = self._visited
         self._visited += 1
@@ -315,6 +328,24 @@ class _NormTap:
             return True
         self._node = -1  # another graph than the last time: look for the name again
         return False
+
+
+def decode_order(seqs: list[int]) -> list[int]:
+    """The order in which llama.cpp decodes rows of different sequences, each with cells of its own.
+
+    It takes them in runs: the first row that is left, and of those after it the ones whose
+    sequence numbers go on counting up (`llama_batch_allocr::split_equal`).
+    """
+    order: list[int] = []
+    left = list(range(len(seqs)))
+    while left:
+        run: list[int] = []
+        for row in left:
+            if not run or seqs[row] == seqs[run[-1]] + 1:
+                run.append(row)
+        order += run
+        left = [row for row in left if row not in run]
+    return order
 
 
 def _params(config: RuntimeConfig, n_ctx: int) -> Any:
