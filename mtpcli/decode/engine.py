@@ -142,9 +142,11 @@ class Engine:
         try:
             if request.constraint:
                 sequence.constraint = request.constraint.clone()
+            # If the prefill is interrupted, these cells are still good.
+            sequence.reused = sequence.n_past = reused
             self._target.forget(slot, reused)
             self._target.prefill(slot, reused, prompt[reused:])
-            sequence.reused, sequence.n_past = reused, len(prompt)
+            sequence.n_past = len(prompt)
             sequence.hidden[:] = self._target.hidden(-1)
             token = _choose(sequence, self._target.logits(0), sequence.n_past)
         except BaseException:
@@ -161,6 +163,10 @@ class Engine:
             sequence.released = True
             if sequence.constraint:
                 sequence.constraint.close()
+
+    def held(self, prompt: list[int]) -> int:
+        """How many of the first tokens of a prompt have their cells in a free slot."""
+        return max(_common(cells, prompt) for cells in self._free.values())
 
     def save(self) -> tuple[list[int], bytes]:
         """The tokens whose cells the first free slot holds, and the cells as bytes."""

@@ -238,3 +238,22 @@ def test_saved_cells_are_as_good_as_decoded_ones() -> None:
         longer = Request([*PROMPT, *first.tokens], GREEDY, ListStream(), 5, reuse=True)
         (second,) = engine.generate([longer])
         assert second.reused == len(tokens)
+
+
+def test_an_interrupted_prompt_leaves_the_cells_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = FakeTarget()
+    with Engine(target, None, DraftConfig(0), lambda token: False) as engine:
+        engine.generate([Request(PROMPT, GREEDY, ListStream(), 2)])
+        longer = Request([*PROMPT, 9, 9, 9], GREEDY, ListStream(), 2, reuse=True)
+        assert engine.held(longer.prompt) == len(PROMPT)
+
+        def interrupted(seq: int, start: int, tokens: list[int]) -> None:
+            FakeTarget.prefill(target, seq, start, tokens[:1])
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(target, "prefill", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.start(longer)
+        monkeypatch.undo()
+        assert engine.held(longer.prompt) == len(PROMPT)
+        assert engine.generate([longer])[0].reused == len(PROMPT)
