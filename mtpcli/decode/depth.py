@@ -1,0 +1,344 @@
+"""How many tokens to draft: what pays on this machine, for this file, on this text.
+
+A round that drafts k tokens costs k draft steps and a verify of k + 1 rows, and gives 1 token plus
+as many as are accepted. The best depth maximises expected tokens over expected time. What a verify
+costs is measured, not assumed: on few cores 3 rows can cost more than 4 and 2 almost twice one, on
+others the curve is flat. How often drafts are right is counted by position and by how sure the
+drafter was. Depth 0, plain decoding, is one of the choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mtpcli.config import MAX_DRAFT_DEPTH
+
+# A first guess, for drafts nobody has seen verified; counts for as much as one observation. A
+# position is much like the one before it, which counts for as much as four.
+_PRIOR, _PRIOR_WEIGHT, _NEIGHBOUR_WEIGHT = 0.75, 1.0, 4.0
+# What is kept per observation. Text changes its nature within some 50 rounds; what a drafter's
+# confidence means changes slowly, and a noisy estimate of it would cut good drafts.
+_KEEP_POSITION, _KEEP_CONFIDENCE = 0.98, 0.995
+_CONFIDENCE_EDGES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+_SMOOTHING = 0.1  # weight of a new time
+_OUTLIER = 3.0  # a decode that was interrupted says nothing about its cost
+_LONGEST_RUN = 16  # rounds of one depth in a row that a change may be expected to last
+_FIRST_RETRY, _LAST_RETRY = 16, 256  # plain rounds before a draft is tried again
+_CUTS = 16  # drafts that are cut before one is verified in full again
+
+
+class DepthPolicy(Protocol):
+    """Decides how far to draft, and learns from what came of it."""
+
+    def plan(self, sequences: int) -> int:
+        """How many tokens at most each of so many sequences drafts in this round."""
+        ...
+
+    def go_on(self, confidences: Sequence[float]) -> bool:
+        """Whether to draft one more token after some that the drafter was so sure of."""
+        ...
+
+    def keep(self, confidences: Sequence[float]) -> int:
+        """How many tokens of a finished draft are worth a row of the verify."""
+        ...
+
+    def observe_draft(self, rows: int, steps: int, seconds: float) -> None:
+        """So many draft steps of so many rows took so long."""
+        ...
+
+    def observe_verify(self, rows: int, seconds: float) -> None:
+        """A verify of so many rows took so long."""
+        ...
+
+    def observe_rest(self, seconds: float) -> None:
+        """A round took so long outside of drafting and verifying."""
+        ...
+
+    def observe_draft_result(self, confidences: Sequence[float], accepted: int) -> None:
+        """So many tokens of a draft were accepted."""
+        ...
+
+
+@dataclass(frozen=True)
+class FixedDepth:
+    """Always the same depth."""
+
+    depth: int
+
+    def plan(self, sequences: int) -> int:
+        """The depth."""
+        return self.depth
+
+    def go_on(self, confidences: Sequence[float]) -> bool:
+        """Always."""
+        return True
+
+    def keep(self, confidences: Sequence[float]) -> int:
+        """All."""
+        return len(confidences)
+
+    def observe_draft(self, rows: int, steps: int, seconds: float) -> None:
+        """Not used."""
+
+    def observe_verify(self, rows: int, seconds: float) -> None:
+        """Not used."""
+
+    def observe_rest(self, seconds: float) -> None:
+        """Not used."""
+
+    def observe_draft_result(self, confidences: Sequence[float], accepted: int) -> None:
+        """Not used."""
+
+
+@dataclass
+class Curve:
+    """Seconds by number of rows, where they are known; between, a straight line."""
+
+    seconds: dict[int, float] = field(default_factory=dict)
+
+    def add(self, rows: int, seconds: float) -> None:
+        """Take a new time into the mean."""
+        known = self.seconds.get(rows)
+        if known is None:
+            self.seconds[rows] = seconds
+        else:
+            new = min(seconds, _OUTLIER * known)
+            self.seconds[rows] = known + _SMOOTHING * (new - known)
+
+    def at(self, rows: int) -> float:
+        """Expected seconds of so many rows, 0 if nothing is known at all."""
+        if rows in self.seconds or not self.seconds:
+            return self.seconds.get(rows, 0.0)
+        below = max((n for n in self.seconds if n < rows), default=None)
+        above = min((n for n in self.seconds if n > rows), default=None)
+        if below is None or above is None:
+            # Beyond what is known: rows cost no less than in proportion to the nearest.
+            nearest = below if below is not None else above
+            assert nearest is not None
+            return self.seconds[nearest] * max(1.0, rows / nearest)
+        share = (rows - below) / (above - below)
+        return self.seconds[below] + share * (self.seconds[above] - self.seconds[below])
+
+
+@dataclass
+class Costs:
+    """What rounds cost, in seconds; kept from run to run.
+
+    Attributes:
+        verify: a target decode, by rows.
+        draft: a draft step, sampling included, by rows.
+        switch: what a verify costs more when its rows are not as many as the last time.
+        rest: a round's time outside of drafting and verifying.
+    """
+
+    verify: Curve = field(default_factory=Curve)
+    draft: Curve = field(default_factory=Curve)
+    switch: float = 0.0
+    rest: float = 0.0
+
+
+@dataclass
+class _Rate:
+    """A share that is counted, with older counts fading."""
+
+    prior: float
+    keep: float
+    hits: float = 0.0
+    count: float = 0.0
+
+    def fade(self) -> None:
+        self.hits *= self.keep
+        self.count *= self.keep
+
+    def add(self, hit: bool) -> None:
+        self.hits += hit
+        self.count += 1
+
+    def value(self, neighbour: float | None = None) -> float:
+        if neighbour is None:
+            return (self.hits + _PRIOR_WEIGHT * self.prior) / (self.count + _PRIOR_WEIGHT)
+        return (self.hits + _NEIGHBOUR_WEIGHT * neighbour) / (self.count + _NEIGHBOUR_WEIGHT)
+
+
+class Acceptance:
+    """How often drafted tokens are right, given that those before them were."""
+
+    def __init__(self, max_depth: int = MAX_DRAFT_DEPTH) -> None:
+        self._at = [_Rate(_PRIOR, _KEEP_POSITION) for _ in range(max_depth)]
+        lower = (0.0, *_CONFIDENCE_EDGES[:-1])
+        self._sure = [
+            _Rate((a + b) / 2, _KEEP_CONFIDENCE)
+            for a, b in zip(lower, _CONFIDENCE_EDGES, strict=True)
+        ]
+
+    def observe(self, confidences: Sequence[float], accepted: int) -> None:
+        """Count a draft. What comes after the first wrong token says nothing."""
+        if not confidences:
+            return
+        for rate in self._at:
+            # Those not seen this time fade too: a bad start must not bar a position for ever.
+            rate.fade()
+        for position, confidence in enumerate(confidences[: accepted + 1]):
+            hit = position < accepted
+            self._at[position].add(hit)
+            sure = self._sure[_bin(confidence)]
+            sure.fade()
+            sure.add(hit)
+
+    def by_position(self) -> list[float]:
+        """Chance of each position; one that was rarely seen is expected to be as the one before."""
+        values: list[float] = []
+        for rate in self._at:
+            values.append(rate.value(values[-1] if values else None))
+        return values
+
+    def survival(self, confidences: Sequence[float]) -> float:
+        """Chance that all of these tokens are accepted."""
+        chance = 1.0
+        for confidence in confidences:
+            chance *= self._sure[_bin(confidence)].value()
+        return chance
+
+
+def _bin(confidence: float) -> int:
+    return next(
+        (at for at, edge in enumerate(_CONFIDENCE_EDGES) if confidence <= edge),
+        len(_CONFIDENCE_EDGES) - 1,
+    )
+
+
+class AutoDepth:
+    """The depth that is expected to pay best, round by round.
+
+    Attributes:
+        costs: measured before, and refined by every round.
+        acceptance: estimated while running.
+    """
+
+    def __init__(self, costs: Costs, max_depth: int = MAX_DRAFT_DEPTH) -> None:
+        self.costs = costs
+        self.acceptance = Acceptance(max_depth)
+        self._max_depth = max_depth
+        self._sequences = 1
+        self._last_rows = 0
+        self._run = self._mean_run = 1.0  # rounds of the same number of rows
+        self._chances: list[float] = []
+        self._rate = 0.0
+        self._plain_rounds = 0
+        self._retry = _FIRST_RETRY
+        self._trying = False
+        self._cuts = 0
+
+    def plan(self, sequences: int) -> int:
+        """The depth with the best expected tokens per second, 0 included."""
+        self._sequences = sequences
+        self._chances = self.acceptance.by_position()
+        tokens, chance, rates = 1.0, 1.0, []
+        for depth in range(self._max_depth + 1):
+            if depth:
+                chance *= self._chances[depth - 1]
+                tokens += chance
+            seconds = depth * self._draft() + self._verify(depth)
+            rates.append(tokens / seconds if seconds else 0.0)
+        self._rate = max(rates)
+        best = rates.index(self._rate)
+        self._trying = False
+        if best:
+            self._plain_rounds, self._retry = 0, _FIRST_RETRY
+            return best
+        # Plain decoding is faster. Drafts are tried now and then, for the text may have changed.
+        self._plain_rounds += 1
+        if self._plain_rounds < self._retry:
+            return 0
+        self._plain_rounds, self._retry = 0, min(2 * self._retry, _LAST_RETRY)
+        self._trying = True
+        return max(range(1, len(rates)), key=lambda depth: rates[depth])
+
+    def go_on(self, confidences: Sequence[float]) -> bool:
+        """Whether any longer draft is worth the time it takes, at the best rate there is."""
+        if self._trying:
+            return True
+        drafted = len(confidences)
+        values = self._values(confidences)
+        chance = self.acceptance.survival(confidences)
+        # A value is in tokens: what a round gives, less what its time would give otherwise.
+        tokens = values[-1] + self._rate * self._verify(drafted)
+        for depth in range(drafted + 1, self._max_depth + 1):
+            chance *= self._chances[depth - 1]
+            tokens += chance
+            drafting = (depth - drafted) * self._draft()
+            if tokens - self._rate * (drafting + self._verify(depth)) > max(values):
+                return True
+        return False
+
+    def keep(self, confidences: Sequence[float]) -> int:
+        """The length to verify; a doubtful end, or all of it, may not be worth its rows."""
+        values = self._values(confidences)
+        best = values.index(max(values))
+        self._cuts += best < len(confidences)
+        if self._trying or self._cuts == _CUTS:
+            # What is never verified would stay in doubt for ever.
+            self._cuts = 0
+            return len(confidences)
+        return best
+
+    def _values(self, confidences: Sequence[float]) -> list[float]:
+        """What verifying 0, 1, ... all of these drafted tokens is worth."""
+        tokens, values = 1.0, []
+        for depth in range(len(confidences) + 1):
+            if depth:
+                tokens += self.acceptance.survival(confidences[:depth])
+            values.append(tokens - self._rate * self._verify(depth))
+        return values
+
+    def observe_draft(self, rows: int, steps: int, seconds: float) -> None:
+        """Refine what a draft step costs."""
+        if steps:
+            self.costs.draft.add(rows, seconds / steps)
+
+    def observe_verify(self, rows: int, seconds: float) -> None:
+        """Refine what a verify costs, and what it costs more after one of other rows."""
+        known = self.costs.verify.seconds.get(rows)
+        if known is None and rows != self._last_rows:
+            self.costs.verify.add(rows, max(seconds - self.costs.switch, seconds / _OUTLIER))
+        elif rows == self._last_rows or known is None or seconds < known:
+            self.costs.verify.add(rows, seconds)
+        else:
+            extra = seconds - known
+            limit = _OUTLIER * max(self.costs.switch, 0.1 * known)
+            self.costs.switch += _SMOOTHING * (min(extra, limit) - self.costs.switch)
+        if rows == self._last_rows:
+            self._run += 1
+        else:
+            self._mean_run += 0.2 * (self._run - self._mean_run)
+            self._run = 1.0
+        self._last_rows = rows
+
+    def observe_rest(self, seconds: float) -> None:
+        """Refine what a round costs besides."""
+        limit = _OUTLIER * self.costs.rest if self.costs.rest else seconds
+        self.costs.rest += _SMOOTHING * (min(seconds, limit) - self.costs.rest)
+
+    def observe_draft_result(self, confidences: Sequence[float], accepted: int) -> None:
+        """Refine how often drafts are right."""
+        self.acceptance.observe(confidences, accepted)
+        if self._trying and len(confidences) == accepted:
+            # It was only a try, and all of it was right: do not wait long for the next one.
+            self._retry = _FIRST_RETRY
+
+    def _draft(self) -> float:
+        """Time of a draft step, as each sequence's share of it."""
+        return self.costs.draft.at(self._sequences) / self._sequences
+
+    def _verify(self, depth: int) -> float:
+        """Time of a round without its draft steps, as each sequence's share of it.
+
+        A change of rows is paid once and lasts for a while: as long as such changes lasted so far.
+        """
+        rows = self._sequences * (depth + 1)
+        seconds = self.costs.verify.at(rows) + self.costs.rest
+        if rows != self._last_rows:
+            seconds += self.costs.switch / min(_LONGEST_RUN, max(self._run, self._mean_run))
+        return seconds / self._sequences

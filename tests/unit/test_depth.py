@@ -1,0 +1,143 @@
+"""The depth policy in simulated worlds: known costs, known acceptance, no clock."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from mtpcli.decode.depth import AutoDepth, Costs, Curve, DepthPolicy, FixedDepth
+
+# Milliseconds of a verify of 1..16 rows: kernels that work in fours, on two cores; and a machine
+# that is bound by memory.
+FOURS = (58, 108, 155, 136, 187, 231, 277, 250, 290, 310, 340, 369, 375, 380, 385, 390)
+FLAT = tuple(58 + n for n in range(16))
+STEEP = tuple(58 * (n + 1) for n in range(16))
+
+
+@dataclass
+class World:
+    """What a round costs and how drafts fare."""
+
+    verify: Sequence[float]
+    draft: float
+    chance: Callable[[random.Random], float]
+    switch: float = 0.0
+
+    def run(self, policy: DepthPolicy, rounds: int, seed: int = 1) -> tuple[float, list[int]]:
+        """Tokens per second, and the depth of each round."""
+        dice, tokens, seconds, depths, last = random.Random(seed), 0, 0.0, [], 0
+        for _ in range(rounds):
+            limit = policy.plan(1)
+            confidences: list[float] = []
+            while len(confidences) < limit and (not confidences or policy.go_on(confidences)):
+                confidences.append(self.chance(dice))
+            steps = len(confidences)
+            depth = policy.keep(confidences)
+            confidences = confidences[:depth]
+            accepted = 0
+            while accepted < depth and dice.random() < confidences[accepted]:
+                accepted += 1
+            verify = self.verify[depth] / 1e3 + (self.switch / 1e3 if depth != last else 0)
+            draft = steps * self.draft / 1e3
+            policy.observe_draft(1, steps, draft)
+            policy.observe_verify(depth + 1, verify)
+            policy.observe_rest(0.0)
+            policy.observe_draft_result(confidences, accepted)
+            tokens += accepted + 1
+            seconds += draft + verify
+            depths.append(depth)
+            last = depth
+        return tokens / seconds, depths
+
+    def measured(self) -> AutoDepth:
+        """A policy that has measured this world's costs, roughly."""
+        verify = {rows: self.verify[rows - 1] / 1e3 for rows in (1, 2, 4, 8, 16)}
+        return AutoDepth(Costs(Curve(verify), Curve({1: self.draft / 1e3}), self.switch / 1e3))
+
+    def best_fixed(self) -> float:
+        return max(self.run(FixedDepth(depth), 3000)[0] for depth in range(16))
+
+
+def always(chance: float) -> Callable[[random.Random], float]:
+    return lambda dice: chance
+
+
+def mixed(dice: random.Random) -> float:
+    return dice.choice((0.2, 0.95, 0.99, 0.99))
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.3, 0.6, 0.8, 0.95])
+@pytest.mark.parametrize("verify", [FOURS, FLAT, STEEP], ids=["fours", "flat", "steep"])
+def test_close_to_the_best_fixed_depth(verify: Sequence[float], chance: float) -> None:
+    world = World(verify, draft=1.5, chance=always(chance))
+    rate, _ = world.run(world.measured(), 3000)
+    assert rate >= 0.95 * world.best_fixed()
+
+
+@pytest.mark.parametrize("verify", [FOURS, FLAT], ids=["fours", "flat"])
+def test_better_than_any_fixed_depth_where_the_drafter_knows_its_limits(
+    verify: Sequence[float],
+) -> None:
+    world = World(verify, draft=5.0, chance=mixed)
+    rate, depths = world.run(world.measured(), 3000)
+    assert rate > 1.005 * world.best_fixed()
+    assert len(set(depths[100:])) > 1
+
+
+def test_nothing_is_drafted_where_nothing_pays_but_it_is_tried_again() -> None:
+    policy = World(FOURS, draft=5.0, chance=always(0.3)).measured()
+    _, depths = World(FOURS, draft=5.0, chance=always(0.3)).run(policy, 2000)
+    late = depths[200:]
+    assert late.count(0) > 0.97 * len(late)
+    assert any(late)
+    # The text changes, and drafts become right: that is noticed within the longest pause.
+    _, depths = World(FOURS, draft=5.0, chance=always(0.99)).run(policy, 600)
+    assert 0 not in depths[300:]
+
+
+def test_one_more_row_is_taken_where_it_is_cheaper() -> None:
+    world = World(FOURS, draft=1.5, chance=always(0.8))
+    _, depths = world.run(world.measured(), 2000)
+    late = depths[500:]
+    # Depth 2 verifies 3 rows in 155 ms, depth 3 verifies 4 in 136.
+    assert late.count(3) > 20 * late.count(2)
+
+
+def test_it_does_not_flutter_where_a_change_costs() -> None:
+    changes = {}
+    for switch in (0.0, 30.0):
+        world = World(FLAT, draft=1.5, chance=mixed, switch=switch)
+        _, depths = world.run(world.measured(), 2000)
+        changes[switch] = sum(a != b for a, b in itertools.pairwise(depths))
+    assert changes[30.0] < 0.5 * changes[0.0]
+
+
+def test_costs_are_refined_while_running() -> None:
+    world = World(FLAT, draft=1.5, chance=always(0.8))
+    policy = World(STEEP, draft=1.5, chance=always(0.8)).measured()
+    world.run(policy, 3000)
+    assert policy.costs.verify.at(1) == pytest.approx(0.058, rel=0.05)
+
+
+def test_a_curve_between_and_beyond_what_is_known() -> None:
+    curve = Curve({2: 2.0, 4: 3.0})
+    assert curve.at(2) == 2.0
+    assert curve.at(3) == 2.5
+    assert curve.at(8) == 6.0
+    assert curve.at(1) == 2.0
+    assert Curve().at(3) == 0.0
+
+
+def test_an_interrupted_decode_does_not_count_in_full() -> None:
+    curve = Curve({1: 1.0})
+    curve.add(1, 1000.0)
+    assert curve.at(1) == pytest.approx(1.2)
+
+
+def test_fixed_depth_is_fixed() -> None:
+    assert FixedDepth(4).plan(3) == 4
+    assert FixedDepth(4).go_on([0.01])
