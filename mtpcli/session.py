@@ -78,6 +78,7 @@ class Session:
         Raises:
             ModelError: a file is missing or damaged, or the two do not fit each other.
         """
+        from mtpcli.decode.depth import FixedDepth
         from mtpcli.decode.drafters.mtp import MtpDrafter
         from mtpcli.decode.drafters.ordered_head import load_ordered_head
         from mtpcli.decode.engine import Engine
@@ -111,7 +112,9 @@ class Session:
                     drafter_model, context, stop_before_head=head is not None
                 )
                 drafter = MtpDrafter(drafter_context, head)
-            self.engine: Engine = Engine(context, drafter, draft, self.model.is_end)
+            self.engine: Engine = Engine(
+                context, drafter, FixedDepth(draft.depth), self.model.is_end
+            )
             self._open.append(self.engine)
         except BaseException:
             self.close()

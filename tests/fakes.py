@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtpcli.decode import sampling
-from mtpcli.decode.drafters.base import DraftRequest
+from mtpcli.decode.drafters.base import Draft, DraftRequest, GoOn
 
 VOCAB = 50
 END = 0
@@ -124,21 +124,27 @@ class FakeDrafter:
         self._wrong = set(wrong)
         self.closed = 0
 
-    def draft(self, requests: Sequence[DraftRequest]) -> list[list[int]]:
-        return [self._draft(request) for request in requests]
+    def draft(self, requests: Sequence[DraftRequest], go_on: GoOn) -> list[Draft]:
+        return [self._draft(request, go_on) for request in requests]
 
-    def _draft(self, request: DraftRequest) -> list[int]:
+    def _draft(self, request: DraftRequest, go_on: GoOn) -> Draft:
         context = list(self._target.cells[request.seq])
         assert len(context) == request.position, "the drafter sees stale cells"
         np.testing.assert_array_equal(request.hidden, toy_hidden(context))
         context.append(request.token)
-        for _ in range(request.depth):
+        draft = Draft()
+        while len(draft.tokens) < request.depth:
             position = len(context)
             token = sampling.choose(toy_logits(context), request.sampling, position)
-            if position in self._wrong:
+            wrong = position in self._wrong
+            if wrong:
                 token = (token + 1) % VOCAB
             context.append(token)
-        return context[-request.depth :]
+            draft.tokens.append(token)
+            draft.confidences.append(0.1 if wrong else 0.9)
+            if not go_on(draft.confidences):
+                break
+        return draft
 
     def close(self) -> None:
         self.closed += 1

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mtpcli.config import DraftConfig
 from mtpcli.decode import sampling, verify
-from mtpcli.decode.drafters.base import Drafter, DraftRequest
+from mtpcli.decode.depth import DepthPolicy
+from mtpcli.decode.drafters.base import Draft, Drafter, DraftRequest
 from mtpcli.decode.metrics import Timings
 from mtpcli.decode.sequence import TARGET, Request, Sequence
 from mtpcli.errors import InputError
@@ -62,12 +62,12 @@ class Engine:
         self,
         target: Target,
         drafter: Drafter | None,
-        draft: DraftConfig,
+        policy: DepthPolicy,
         is_end: Callable[[int], bool],
     ) -> None:
         self._target = target
         self._drafter = drafter
-        self._depth = draft.depth if drafter else 0
+        self._policy = policy
         self._is_end = is_end
         # Free slots, each with the tokens whose cells are still in it.
         self._free: dict[int, list[int]] = {slot: [] for slot in range(target.n_seq)}
@@ -201,16 +201,22 @@ class Engine:
         """One round for sequences under way: each gets at least one token."""
         started = perf_counter()
         drafts = self._draft(sequences)
+        drafted = perf_counter()
         first_rows = self._verify(sequences, drafts)
+        verified = perf_counter()
         for sequence, draft, first in zip(sequences, drafts, first_rows, strict=True):
             self._commit(sequence, draft, first)
-        self.timings.decode += perf_counter() - started
+        ended = perf_counter()
+        self.timings.verify += verified - drafted
+        self.timings.decode += ended - started
+        self._policy.observe_rest(ended - verified)
 
-    def _draft(self, sequences: list[Sequence]) -> list[list[int]]:
-        drafts: list[list[int]] = [[] for _ in sequences]
+    def _draft(self, sequences: list[Sequence]) -> list[Draft]:
+        drafts = [Draft() for _ in sequences]
         requests, owners = [], []
+        limit = self._policy.plan(len(sequences)) if self._drafter else 0
         for index, sequence in enumerate(sequences):
-            depth = min(self._depth, sequence.room) if sequence.drafting else 0
+            depth = min(limit, sequence.room) if sequence.drafting else 0
             if depth:
                 owners.append(index)
                 requests.append(
@@ -225,41 +231,46 @@ class Engine:
                     )
                 )
         if self._drafter and requests:
-            before = self._drafter.decode_seconds
-            for owner, draft in zip(owners, self._drafter.draft(requests), strict=True):
-                drafts[owner] = draft
-            self.timings.draft += self._drafter.decode_seconds - before
+            decoding, started = self._drafter.decode_seconds, perf_counter()
+            found = self._drafter.draft(requests, self._policy.go_on)
+            seconds = perf_counter() - started
+            steps = max(len(draft.tokens) for draft in found)
+            self._policy.observe_draft(len(requests), steps, seconds)
+            self.timings.draft += self._drafter.decode_seconds - decoding
+            for owner, draft in zip(owners, found, strict=True):
+                drafts[owner] = draft.cut(self._policy.keep(draft.confidences))
         return drafts
 
-    def _verify(self, sequences: list[Sequence], drafts: list[list[int]]) -> list[int]:
+    def _verify(self, sequences: list[Sequence], drafts: list[Draft]) -> list[int]:
         """Decode every sequence's last token and draft; the first row of each."""
         batch, rows, first_rows = self._target.batch, 0, []
         for sequence, draft in zip(sequences, drafts, strict=True):
-            end = rows + len(draft) + 1
+            end = rows + len(draft.tokens) + 1
             batch.token[rows] = sequence.tokens[-1]
-            batch.token[rows + 1 : end] = draft
-            batch.pos[rows:end] = range(sequence.n_past, sequence.n_past + len(draft) + 1)
+            batch.token[rows + 1 : end] = draft.tokens
+            batch.pos[rows:end] = range(sequence.n_past, sequence.n_past + end - rows)
             batch.seq[rows:end] = sequence.slot
             first_rows.append(rows)
             rows = end
         batch.output[:rows] = 1
         started = perf_counter()
         self._target.decode(rows, rows)
-        self.timings.verify += perf_counter() - started
+        self._policy.observe_verify(rows, perf_counter() - started)
         return first_rows
 
-    def _commit(self, sequence: Sequence, draft: list[int], first: int) -> None:
+    def _commit(self, sequence: Sequence, draft: Draft, first: int) -> None:
         """Keep what the target agrees with, and forget the cells of the rest."""
         position = sequence.n_past + 1
 
         def target_choice(index: int) -> int:
             return _choose(sequence, self._target.logits(first + index), position + index)
 
-        tokens = verify.accept(draft, target_choice)
+        tokens = verify.accept(draft.tokens, target_choice)
         accepted = len(tokens) - 1
+        self._policy.observe_draft_result(draft.confidences, accepted)
         sequence.n_past += len(tokens)
         sequence.hidden[:] = self._target.hidden(first + accepted)
-        if accepted < len(draft):
+        if accepted < len(draft.tokens):
             # Before the next draft: the drafter reads these cells.
             self._target.forget(sequence.slot, sequence.n_past)
         before = len(sequence.tokens)
@@ -270,7 +281,7 @@ class Engine:
             if sequence.finish_reason:
                 break
         kept = len(sequence.tokens) - before
-        sequence.stats.add(len(draft), min(accepted, kept), kept)
+        sequence.stats.add(len(draft.tokens), min(accepted, kept), kept)
 
 
 def _choose(sequence: Sequence, logits: FloatArray, position: int) -> int:

@@ -119,9 +119,11 @@ def distribution(
 
 def _allowed(constraint: Constraint | None, ids: IdArray | None) -> Allowed | None:
     """What a constraint says about places in `ids`, where there are ids."""
-    if constraint is None or ids is None:
-        return constraint and constraint.allowed
-    grammar, names = constraint, ids
+    if constraint is None:
+        return None
+    if ids is None:
+        return constraint.allowed
+    grammar, names = constraint, ids  # narrowed: neither is None any more
     return lambda places: grammar.allowed(names[places])
 
 
@@ -190,9 +192,36 @@ def choose(
     allowed = _allowed(constraint, ids)
     if config.temperature == 0:
         best = greedy(logits, allowed)
-        return best if ids is None else int(ids[best])
-    kept = distribution(logits, config, allowed)
+    else:
+        kept = distribution(logits, config, allowed)
+        best = int(kept.ids[_drawn(kept, config, position, ids)])
+    return best if ids is None else int(ids[best])
+
+
+def draw(
+    logits: FloatArray,
+    config: SamplingConfig,
+    position: int,
+    ids: IdArray | None = None,
+    constraint: Constraint | None = None,
+) -> tuple[int, float]:
+    """What `choose` gives, and its probability: among what is kept, or among all if greedy."""
+    allowed = _allowed(constraint, ids)
+    if config.temperature == 0:
+        best = greedy(logits, allowed)
+        top = logits.max()
+        weights = np.exp(logits[logits >= top - _WINDOW] - top)
+        probability = float(np.exp(logits[best] - top) / weights.sum())
+    else:
+        kept = distribution(logits, config, allowed)
+        at = _drawn(kept, config, position, ids)
+        best, probability = int(kept.ids[at]), float(kept.probabilities()[at])
+    return (best if ids is None else int(ids[best])), probability
+
+
+def _drawn(kept: Distribution, config: SamplingConfig, position: int, ids: IdArray | None) -> int:
+    """Where in a distribution the token is that the noise of `position` picks."""
+    if kept.ids.size == 1:
+        return 0
     tokens = kept.ids if ids is None else ids[kept.ids]
-    if tokens.size == 1:
-        return int(tokens[0])
-    return int(tokens[(kept.logits + gumbel(tokens, config.seed, position)).argmax()])
+    return int((kept.logits + gumbel(tokens, config.seed, position)).argmax())

@@ -88,7 +88,7 @@ def through_llama(pair: PairPaths, prompts: list[list[int]]) -> tuple[np.ndarray
             hidden = target.hidden(-1).copy()
             request = DraftRequest(0, len(prompt), token, hidden, STEPS, GREEDY)
             logits.append(row)
-            drafts.append([token, *drafter.draft([request])[0]])
+            drafts.append([token, *drafter.draft([request], lambda _: True)[0].tokens])
             target.forget(0, 0)
     return np.stack(logits), drafts
 

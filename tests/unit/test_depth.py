@@ -59,7 +59,7 @@ class World:
         return AutoDepth(Costs(Curve(verify), Curve({1: self.draft / 1e3}), self.switch / 1e3))
 
     def best_fixed(self) -> float:
-        return max(self.run(FixedDepth(depth), 3000)[0] for depth in range(16))
+        return max(self.run(FixedDepth(depth), 1500)[0] for depth in range(16))
 
 
 def always(chance: float) -> Callable[[random.Random], float]:
@@ -74,7 +74,7 @@ def mixed(dice: random.Random) -> float:
 @pytest.mark.parametrize("verify", [FOURS, FLAT, STEEP], ids=["fours", "flat", "steep"])
 def test_close_to_the_best_fixed_depth(verify: Sequence[float], chance: float) -> None:
     world = World(verify, draft=1.5, chance=always(chance))
-    rate, _ = world.run(world.measured(), 3000)
+    rate, _ = world.run(world.measured(), 1500)
     assert rate >= 0.95 * world.best_fixed()
 
 
@@ -83,7 +83,7 @@ def test_better_than_any_fixed_depth_where_the_drafter_knows_its_limits(
     verify: Sequence[float],
 ) -> None:
     world = World(verify, draft=5.0, chance=mixed)
-    rate, depths = world.run(world.measured(), 3000)
+    rate, depths = world.run(world.measured(), 1500)
     assert rate > 1.005 * world.best_fixed()
     assert len(set(depths[100:])) > 1
 
@@ -119,7 +119,7 @@ def test_it_does_not_flutter_where_a_change_costs() -> None:
 def test_costs_are_refined_while_running() -> None:
     world = World(FLAT, draft=1.5, chance=always(0.8))
     policy = World(STEEP, draft=1.5, chance=always(0.8)).measured()
-    world.run(policy, 3000)
+    world.run(policy, 1500)
     assert policy.costs.verify.at(1) == pytest.approx(0.058, rel=0.05)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
+from collections import abc
+
 import pytest
 
-from mtpcli.config import DraftConfig, SamplingConfig
+from mtpcli.config import SamplingConfig
+from mtpcli.decode.depth import FixedDepth
 from mtpcli.decode.engine import Engine
 from mtpcli.decode.sequence import Request, Sequence
 from mtpcli.errors import InputError
@@ -27,7 +31,7 @@ def generate(
     target = FakeTarget(n_ctx)
     drafter = FakeDrafter(target, wrong) if depth else None
     request = Request(PROMPT, sampling, ListStream(stop_after), max_tokens)
-    with Engine(target, drafter, DraftConfig(depth), lambda token: token == end) as engine:
+    with Engine(target, drafter, FixedDepth(depth), lambda token: token == end) as engine:
         (sequence,) = engine.generate([request])
     return sequence, target
 
@@ -71,7 +75,7 @@ def test_every_token_knows_where_it_came_from() -> None:
 
 def test_drafting_can_pause() -> None:
     target = FakeTarget()
-    with Engine(target, FakeDrafter(target), DraftConfig(3), lambda token: False) as engine:
+    with Engine(target, FakeDrafter(target), FixedDepth(3), lambda token: False) as engine:
         rounds = engine.rounds([Request(PROMPT, GREEDY, ListStream(), 12)])
         (sequence,) = next(rounds)
         for drafting in (False, True, False):
@@ -122,7 +126,7 @@ def test_a_prompt_that_fills_the_context_gives_one_token() -> None:
 
 @pytest.mark.parametrize(("prompt", "reason"), [([], "empty"), ([1] * 21, "21 tokens")])
 def test_a_prompt_that_cannot_be_used(prompt: list[int], reason: str) -> None:
-    with Engine(FakeTarget(20), None, DraftConfig(0), lambda token: False) as engine:
+    with Engine(FakeTarget(20), None, FixedDepth(0), lambda token: False) as engine:
         with pytest.raises(InputError, match=reason):
             list(engine.rounds([Request(prompt, GREEDY, ListStream())]))
         # The slot is free again.
@@ -138,7 +142,7 @@ def test_sequences_do_not_depend_on_their_neighbours(n_seq: int, depth: int) -> 
 
     def run(target: FakeTarget, requests: list[Request]) -> list[list[int]]:
         drafter = FakeDrafter(target, wrong=(6, 11, 12, 19))
-        with Engine(target, drafter, DraftConfig(depth), lambda token: token == END) as engine:
+        with Engine(target, drafter, FixedDepth(depth), lambda token: token == END) as engine:
             sequences = engine.generate(requests)
         return [sequence.tokens for sequence in sequences]
 
@@ -155,7 +159,7 @@ def test_sequences_do_not_depend_on_their_neighbours(n_seq: int, depth: int) -> 
 
 def test_leaving_early_frees_the_slots() -> None:
     target = FakeTarget(n_seq=2)
-    with Engine(target, FakeDrafter(target), DraftConfig(3), lambda token: False) as engine:
+    with Engine(target, FakeDrafter(target), FixedDepth(3), lambda token: False) as engine:
         for _ in range(3):
             requests = [Request(PROMPT, GREEDY, ListStream()) for _ in range(3)]
             rounds = engine.rounds(requests)
@@ -167,7 +171,7 @@ def test_leaving_early_frees_the_slots() -> None:
 
 def test_release_twice_does_not_free_a_neighbours_slot() -> None:
     target = FakeTarget()
-    with Engine(target, None, DraftConfig(0), lambda token: False) as engine:
+    with Engine(target, None, FixedDepth(0), lambda token: False) as engine:
         first = engine.start(Request(PROMPT, GREEDY, ListStream()))
         engine.release(first)
         second = engine.start(Request(PROMPT, GREEDY, ListStream()))
@@ -180,7 +184,7 @@ def test_release_twice_does_not_free_a_neighbours_slot() -> None:
 def test_close_closes_drafter_and_target() -> None:
     target = FakeTarget()
     drafter = FakeDrafter(target)
-    with Engine(target, drafter, DraftConfig(3), lambda token: False):
+    with Engine(target, drafter, FixedDepth(3), lambda token: False):
         pass
     assert (drafter.closed, target.closed) == (1, 1)
 
@@ -195,7 +199,7 @@ def test_the_stream_is_finished_once() -> None:
 
 def test_a_conversation_decodes_only_what_is_new() -> None:
     target = FakeTarget()
-    with Engine(target, FakeDrafter(target), DraftConfig(3), lambda token: False) as engine:
+    with Engine(target, FakeDrafter(target), FixedDepth(3), lambda token: False) as engine:
 
         def turn(prompt: list[int], *, reuse: bool = True) -> Sequence:
             request = Request(prompt, GREEDY, ListStream(), 9, reuse)
@@ -220,7 +224,7 @@ def test_a_conversation_decodes_only_what_is_new() -> None:
 
 def test_the_slot_with_the_longest_beginning_is_reused() -> None:
     target = FakeTarget(n_seq=3)
-    with Engine(target, None, DraftConfig(0), lambda token: False) as engine:
+    with Engine(target, None, FixedDepth(0), lambda token: False) as engine:
         prompts = [[1, 2, 3], [1, 2, 4, 5], [9]]
         engine.generate([Request(prompt, GREEDY, ListStream(), 2) for prompt in prompts])
         (sequence,) = engine.generate([Request([1, 2, 4, 6], GREEDY, ListStream(), 2, reuse=True)])
@@ -228,11 +232,11 @@ def test_the_slot_with_the_longest_beginning_is_reused() -> None:
 
 
 def test_saved_cells_are_as_good_as_decoded_ones() -> None:
-    with Engine(FakeTarget(), None, DraftConfig(0), lambda token: False) as engine:
+    with Engine(FakeTarget(), None, FixedDepth(0), lambda token: False) as engine:
         (first,) = engine.generate([Request(PROMPT, GREEDY, ListStream(), 5)])
         tokens, state = engine.save()
         assert tokens == [*PROMPT, *first.tokens[:4]]
-    with Engine(FakeTarget(), None, DraftConfig(0), lambda token: False) as engine:
+    with Engine(FakeTarget(), None, FixedDepth(0), lambda token: False) as engine:
         assert not engine.restore(tokens[1:], state)
         assert engine.restore(tokens, state)
         longer = Request([*PROMPT, *first.tokens], GREEDY, ListStream(), 5, reuse=True)
@@ -242,7 +246,7 @@ def test_saved_cells_are_as_good_as_decoded_ones() -> None:
 
 def test_an_interrupted_prompt_leaves_the_cells_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     target = FakeTarget()
-    with Engine(target, None, DraftConfig(0), lambda token: False) as engine:
+    with Engine(target, None, FixedDepth(0), lambda token: False) as engine:
         engine.generate([Request(PROMPT, GREEDY, ListStream(), 2)])
         longer = Request([*PROMPT, 9, 9, 9], GREEDY, ListStream(), 2, reuse=True)
         assert engine.held(longer.prompt) == len(PROMPT)
@@ -257,3 +261,54 @@ def test_an_interrupted_prompt_leaves_the_cells_before_it(monkeypatch: pytest.Mo
         monkeypatch.undo()
         assert engine.held(longer.prompt) == len(PROMPT)
         assert engine.generate([longer])[0].reused == len(PROMPT)
+
+
+class Whim:
+    """A depth policy that does what it likes, and sees to it that it is told the truth."""
+
+    def __init__(self, seed: int) -> None:
+        self._dice = random.Random(seed)
+        self.drafted = self.accepted = 0
+
+    def plan(self, sequences: int) -> int:
+        return self._dice.randrange(6)
+
+    def go_on(self, confidences: abc.Sequence[float]) -> bool:
+        return self._dice.random() < 0.7
+
+    def keep(self, confidences: abc.Sequence[float]) -> int:
+        return self._dice.randrange(len(confidences) + 1)
+
+    def observe_draft(self, rows: int, steps: int, seconds: float) -> None:
+        assert rows and steps and seconds >= 0
+
+    def observe_verify(self, rows: int, seconds: float) -> None:
+        assert rows and seconds >= 0
+
+    def observe_rest(self, seconds: float) -> None:
+        assert seconds >= 0
+
+    def observe_draft_result(self, confidences: abc.Sequence[float], accepted: int) -> None:
+        # The fake drafter is sure of what is right.
+        assert [value > 0.5 for value in confidences[:accepted]] == [True] * accepted
+        self.drafted += len(confidences)
+        self.accepted += accepted
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_policy_changes_the_text(seed: int) -> None:
+    requests = [
+        Request([i, 1, 2], SamplingConfig(seed=seed), ListStream(), 20 + i) for i in range(5)
+    ]
+    with Engine(FakeTarget(), None, FixedDepth(0), lambda token: token == END) as engine:
+        expected = [sequence.tokens for sequence in engine.generate(requests)]
+    target, whim = FakeTarget(n_seq=3), Whim(seed)
+    drafter = FakeDrafter(target, wrong=range(5, 30, 4))
+    requests = [
+        Request([i, 1, 2], SamplingConfig(seed=seed), ListStream(), 20 + i) for i in range(5)
+    ]
+    with Engine(target, drafter, whim, lambda token: token == END) as engine:
+        sequences = engine.generate(requests)
+    assert [sequence.tokens for sequence in sequences] == expected
+    assert whim.drafted == sum(sequence.stats.drafted for sequence in sequences)
+    assert whim.drafted > whim.accepted > 0

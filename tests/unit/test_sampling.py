@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtpcli.config import SamplingConfig
-from mtpcli.decode.sampling import choose, distribution, greedy, gumbel
+from mtpcli.decode.sampling import choose, distribution, draw, greedy, gumbel
 from mtpcli.errors import ModelError
 
 
@@ -88,3 +88,18 @@ def test_a_token_that_was_cut_is_never_drawn() -> None:
 def test_logits_that_are_not_numbers() -> None:
     with pytest.raises(ModelError, match="damaged"):
         distribution(np.full(8, np.nan, np.float32), SamplingConfig())
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_draw_is_choose_with_its_probability(temperature: float) -> None:
+    random = np.random.default_rng(2)
+    config = SamplingConfig(temperature=temperature, top_k=3, top_p=1, seed=4)
+    ids = np.array([7, 5, 3, 1])
+    for position in range(50):
+        logits = random.standard_normal(4).astype(np.float32)
+        token, probability = draw(logits, config, position, ids)
+        assert token == choose(logits, config, position, ids)
+        kept = np.sort(logits)[::-1][: 4 if temperature == 0 else 3]
+        weights = np.exp(kept - kept[0])
+        chosen = logits[ids.tolist().index(token)]
+        assert probability == pytest.approx(np.exp(chosen - kept[0]) / weights.sum(), rel=1e-5)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -37,6 +37,22 @@ class DraftRequest:
     constraint: Constraint | None = None
 
 
+@dataclass
+class Draft:
+    """Proposed tokens, and how sure the drafter was of each: its own probability, 0 to 1."""
+
+    tokens: list[int] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
+
+    def cut(self, length: int) -> Draft:
+        """The first so many of them."""
+        return Draft(self.tokens[:length], self.confidences[:length])
+
+
+GoOn = Callable[[Sequence[float]], bool]
+"""Whether to draft another token after some with these confidences."""
+
+
 class Drafter(Protocol):
     """Proposes tokens. Whatever it proposes, the text stays the target's own.
 
@@ -48,7 +64,7 @@ class Drafter(Protocol):
     name: str
     decode_seconds: float
 
-    def draft(self, requests: Sequence[DraftRequest]) -> list[list[int]]:
+    def draft(self, requests: Sequence[DraftRequest], go_on: GoOn) -> list[Draft]:
         """A draft per request, of at most `depth` tokens; may be shorter, or empty."""
         ...
 

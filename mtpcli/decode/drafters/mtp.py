@@ -8,7 +8,7 @@ from time import perf_counter
 from mtpcli.config import SamplingConfig
 from mtpcli.decode import sampling
 from mtpcli.decode.constraint import Constraint
-from mtpcli.decode.drafters.base import DraftRequest
+from mtpcli.decode.drafters.base import Draft, DraftRequest, GoOn
 from mtpcli.decode.drafters.ordered_head import OrderedHead
 from mtpcli.llama.context import DrafterContext, FloatArray
 
@@ -29,24 +29,27 @@ class MtpDrafter:
         self._head = head
         self.decode_seconds = 0.0
 
-    def draft(self, requests: Sequence[DraftRequest]) -> list[list[int]]:
-        """Drafts of `depth` tokens each.
+    def draft(self, requests: Sequence[DraftRequest], go_on: GoOn) -> list[Draft]:
+        """Drafts of `depth` tokens each, or as far as `go_on` goes.
 
         Under a constraint they are grammatical, and end where the head knows no way on.
         """
         constraints = [request.constraint and request.constraint.clone() for request in requests]
         try:
-            return self._draft(requests, constraints)
+            return self._draft(requests, constraints, go_on)
         finally:
             for constraint in constraints:
                 if constraint:
                     constraint.close()
 
     def _draft(
-        self, requests: Sequence[DraftRequest], constraints: Sequence[Constraint | None]
-    ) -> list[list[int]]:
+        self,
+        requests: Sequence[DraftRequest],
+        constraints: Sequence[Constraint | None],
+        go_on: GoOn,
+    ) -> list[Draft]:
         batch, embd = self._context.batch, self._context.batch.embd
-        drafts: list[list[int]] = [[] for _ in requests]
+        drafts = [Draft() for _ in requests]
         active = list(range(len(requests)))
         for row, request in enumerate(requests):
             batch.token[row] = request.token
@@ -62,16 +65,17 @@ class MtpDrafter:
             for row, index in enumerate(active):
                 request, draft = requests[index], drafts[index]
                 # The first drafted token will stand right after the last token.
-                position = request.position + len(draft) + 1
+                position = request.position + len(draft.tokens) + 1
                 constraint = constraints[index]
                 try:
-                    token = self._token(row, request.sampling, position, constraint)
+                    token, confidence = self._token(row, request.sampling, position, constraint)
                 except sampling.DeadEnd:
                     continue
                 if constraint:
                     constraint.accept(token)
-                draft.append(token)
-                if len(draft) < request.depth:
+                draft.tokens.append(token)
+                draft.confidences.append(confidence)
+                if len(draft.tokens) < request.depth and go_on(draft.confidences):
                     batch.token[len(going)] = token
                     embd[len(going)] = self._hidden(row)
                     going.append(index)
@@ -80,12 +84,12 @@ class MtpDrafter:
 
     def _token(
         self, row: int, config: SamplingConfig, position: int, constraint: Constraint | None
-    ) -> int:
+    ) -> tuple[int, float]:
         if self._head is None:
             logits = self._context.logits(row)
-            return sampling.choose(logits, config, position, constraint=constraint)
+            return sampling.draw(logits, config, position, constraint=constraint)
         ids, logits = self._head.logits(self._context.state(row))
-        return sampling.choose(logits, config, position, ids, constraint)
+        return sampling.draw(logits, config, position, ids, constraint)
 
     def _hidden(self, row: int) -> FloatArray:
         if self._head is None:
