@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from mtpcli.prompt.stream import TextStream
 from mtpcli.prompt.thinking import ChannelSplitter
 
 if TYPE_CHECKING:
+    from mtpcli.decode.constraint import Constraint
     from mtpcli.decode.engine import Engine
     from mtpcli.decode.sequence import Request
     from mtpcli.prompt.template import ChatTemplate, Message
@@ -158,6 +159,17 @@ class Session:
         has_bos = bool(bos) and text.startswith(bos)
         return self.model.tokenize(text, special=True, add_bos=not has_bos)
 
+    def constraint(self, grammar: str) -> Callable[[], Constraint]:
+        """What makes an answer keep to a grammar in GBNF, for any number of requests.
+
+        Raises:
+            InputError: the grammar has a mistake, or is one that llama.cpp cannot follow.
+        """
+        from mtpcli.llama.grammar import Grammar
+
+        Grammar(self.model, grammar).close()
+        return partial(Grammar, self.model, grammar)
+
     def request(
         self,
         prompt: list[int],
@@ -167,16 +179,18 @@ class Session:
         stops: Sequence[str] = (),
         raw: bool = False,
         reuse: bool = False,
+        constraint: Callable[[], Constraint] | None = None,
     ) -> tuple[Request, TextStream]:
         """A request to the engine and the stream that its text will come from.
 
         With `reuse` the KV cells of an earlier request are kept as far as this one begins alike.
+        With a `constraint` all text is answer, exactly as the grammar has seen it.
         """
         from mtpcli.decode.sequence import Request
 
-        splitter = None if raw else ChannelSplitter()
+        splitter = None if raw or constraint else ChannelSplitter()
         stream = TextStream(self.model.detokenizer(), stops=stops, splitter=splitter)
-        return Request(prompt, sampling, stream, max_tokens, reuse), stream
+        return Request(prompt, sampling, stream, max_tokens, reuse, constraint), stream
 
 
 def recommended_sampling(metadata: Any) -> SamplingConfig:

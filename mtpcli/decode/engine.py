@@ -141,7 +141,7 @@ class Engine:
         sequence = Sequence(request, slot, n_ctx, self._target.n_embd)
         try:
             if request.constraint:
-                sequence.constraint = request.constraint.clone()
+                sequence.constraint = request.constraint()
             # If the prefill is interrupted, these cells are still good.
             sequence.reused = sequence.n_past = reused
             self._target.forget(slot, reused)

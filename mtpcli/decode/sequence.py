@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -47,8 +48,8 @@ class Request:
         reuse: keep the cells of an earlier sequence in the slot as far as its tokens begin this
             prompt. What is decoded then depends on what ran before, and with some quantisations
             so do the last bits of the logits: for conversations, not for batches.
-        constraint: what the text must look like. The sequence works on a clone: this one stays
-            where it is, may serve other requests, and is closed by whoever made it.
+        constraint: opens what the text must keep to, at its beginning; the engine calls it when
+            the request starts, and closes what it gets whatever happens.
     """
 
     prompt: list[int]
@@ -56,7 +57,7 @@ class Request:
     stream: TokenStream
     max_tokens: int | None = None
     reuse: bool = False
-    constraint: Constraint | None = None
+    constraint: Callable[[], Constraint] | None = None
 
 
 class Sequence:

@@ -88,6 +88,13 @@ class Model:
         """Whether the model ends its turn with this token (`<eos>`, `<turn|>`, ...)."""
         return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
 
+    def is_marker(self, token: int) -> bool:
+        """Whether a token structures a turn (`<|turn>`, `<|channel>`, ...) and writes no text."""
+        attributes = int(self._lib.llama_vocab_get_attr(self._vocab, token))
+        control = self._lib.LLAMA_TOKEN_ATTR_CONTROL | self._lib.LLAMA_TOKEN_ATTR_USER_DEFINED
+        piece = self.piece(token, special=True)
+        return bool(attributes & control) and piece.startswith(b"<")
+
     @property
     def bos_text(self) -> str:
         """The beginning-of-sequence token as text."""
