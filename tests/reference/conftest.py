@@ -19,6 +19,10 @@ from pathlib import Path
 import platformdirs
 import pytest
 
+from tests import snapshots
+
+MAKE_FAMILY = Path(__file__).with_name("make_family.py")
+
 
 @pytest.fixture(scope="session")
 def llama_source() -> Path:
@@ -82,3 +86,14 @@ def llama_server(llama_source: Path) -> Path:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
     return server
+
+
+@pytest.fixture(scope="session")
+def family(reference_python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with random snapshots of all members of the family."""
+    root = tmp_path_factory.mktemp("family")
+    subprocess.run([reference_python, str(MAKE_FAMILY), str(root)], check=True)
+    for folder in root.iterdir():
+        suppressed = {"suppress_tokens": [7, 9]} if folder.name == "12B" else {}
+        snapshots.write_tokenizer(folder, **suppressed)
+    return root

@@ -18,7 +18,6 @@ from tests import snapshots
 pytestmark = pytest.mark.reference
 
 DEMO = Path(__file__).parents[2] / "mtpcli" / "demo"
-MAKE_FAMILY = Path(__file__).with_name("make_family.py")
 MEMBERS = ("E2B", "E4B", "12B", "26B-A4B", "31B")
 OUTTYPES = ("f32", "f16", "bf16", "q8_0")
 
@@ -69,17 +68,6 @@ def upstream(llama_source: Path, reference_python: str, tmp_path: Path) -> Upstr
         return output
 
     return run
-
-
-@pytest.fixture(scope="module")
-def family(reference_python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with random snapshots of all members of the family."""
-    root = tmp_path_factory.mktemp("family")
-    subprocess.run([reference_python, str(MAKE_FAMILY), str(root)], check=True)
-    for folder in root.iterdir():
-        suppressed = {"suppress_tokens": [7, 9]} if folder.name == "12B" else {}
-        snapshots.write_tokenizer(folder, **suppressed)
-    return root
 
 
 def assert_same(ours: Path, theirs: Path) -> None:
