@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mtpcli.cli import options
+
+if TYPE_CHECKING:
+    from mtpcli.decode.sequence import Sequence
+    from mtpcli.session import Session
+
+_LIMITS = {"length": "token limit", "context": "end of the context"}
 
 
 def generate(
@@ -35,6 +41,8 @@ def generate(
     stats: Annotated[
         bool, typer.Option("--stats", help="Say on standard error how it went.")
     ] = False,
+    json_schema: options.JsonSchema = None,
+    grammar: options.Grammar = None,
     temperature: options.Temperature = None,
     top_k: options.TopK = None,
     top_p: options.TopP = None,
@@ -67,6 +75,11 @@ def generate(
 
     if raw and (system or thinking):
         raise UsageError("--raw has no chat template for --system or --thinking")
+    if json_schema and grammar:
+        raise UsageError("--json-schema and --grammar exclude each other")
+    if (json_schema or grammar) and thinking:
+        raise UsageError("--thinking leaves the form of --json-schema and --grammar: choose one")
+    grammar_text = options.grammar_text(json_schema, grammar)
     paths = choose_pair(model, drafter, draft=not no_draft)
     options.say_which_model(paths)
     with Session(paths, DraftConfig(draft_depth), RuntimeConfig(ctx, 1, threads)) as session:
@@ -79,7 +92,12 @@ def generate(
             else session.chat_tokens(options.messages(system, text), thinking=thinking)
         )
         request, stream = session.request(
-            tokens, sampling, max_tokens=max_tokens, stops=stop or [], raw=raw
+            tokens,
+            sampling,
+            max_tokens=max_tokens,
+            stops=stop or [],
+            raw=raw,
+            constraint=session.constraint(grammar_text) if grammar_text is not None else None,
         )
         writer = output.AnswerWriter()
         for sequences in session.engine.rounds([request]):
@@ -87,26 +105,13 @@ def generate(
             if not as_json:
                 writer.write(stream.take())
         if as_json:
-            result = {
-                "text": stream.answer,
-                "tokens": sequence.tokens,
-                "finish_reason": sequence.finish_reason,
-                "usage": {
-                    "prompt_tokens": len(tokens),
-                    "completion_tokens": len(sequence.tokens),
-                },
-                "speculation": output.speculation(sequence.stats, session.drafter_name),
-                "timings": output.timings(
-                    session.load_seconds, session.engine.timings, len(sequence.tokens)
-                ),
-                "seed": sampling.seed,
-                "model": str(paths.target),
-            }
-            if thinking:
-                result["thought"] = stream.thought
-            output.print_json(result)
+            result = _result(session, sequence, stream.answer)
+            output.print_json({**result, "thought": stream.thought} if thinking else result)
         else:
             writer.end()
+        limit = _LIMITS.get(sequence.finish_reason or "")
+        if grammar_text is not None and limit:
+            output.note(f"cut at the {limit}: the answer is not complete")
         if stats or (sys.stderr.isatty() and not as_json):
             line = output.stats_line(
                 sequence.stats,
@@ -117,11 +122,31 @@ def generate(
             output.note(f"{line} · seed {sampling.seed}")
 
 
+def _result(session: Session, sequence: Sequence, text: str) -> dict[str, Any]:
+    """The object that `--json` prints."""
+    from mtpcli.cli import output
+
+    tokens = sequence.tokens
+    return {
+        "text": text,
+        "tokens": tokens,
+        "finish_reason": sequence.finish_reason,
+        "usage": {
+            "prompt_tokens": len(sequence.request.prompt),
+            "completion_tokens": len(tokens),
+        },
+        "speculation": output.speculation(sequence.stats, session.drafter_name),
+        "timings": output.timings(session.load_seconds, session.engine.timings, len(tokens)),
+        "seed": sequence.request.sampling.seed,
+        "model": str(session.paths.target),
+    }
+
+
 def _prompt_text(prompt: str | None, files: list[Path]) -> str:
     """Files, then piped text, then the argument, with blank lines between them."""
     from mtpcli.errors import UsageError
 
-    parts = [_read_file(path) for path in files]
+    parts = [options.read_text(path) for path in files]
     if prompt == "-" or not sys.stdin.isatty():
         parts.append(_read_stdin())
     if prompt and prompt != "-":
@@ -133,17 +158,6 @@ def _prompt_text(prompt: str | None, files: list[Path]) -> str:
             '(`mtpcli generate "Tell me a story."`)'
         )
     return "\n\n".join(parts)
-
-
-def _read_file(path: Path) -> str:
-    from mtpcli.errors import InputError
-
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8 text") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _read_stdin() -> str:

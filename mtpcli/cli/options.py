@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,12 +20,39 @@ if TYPE_CHECKING:
 _MODEL = "Model"
 _SAMPLING = "Sampling"
 _DRAFTING = "Drafting"
+_OUTPUT = "Form of the answer"
+
+
+def files(*endings: str) -> Callable[[str], list[str]]:
+    """Shell completion by files with these endings, and by the folders on the way to them."""
+
+    def complete(incomplete: str) -> list[str]:
+        folder, _, begun = incomplete.rpartition("/")
+        base = Path(f"{folder}/" if "/" in incomplete else ".").expanduser()
+        try:
+            names = [path.name + "/" * path.is_dir() for path in base.iterdir()]
+        except OSError:
+            return []
+        before = f"{folder}/" if "/" in incomplete else ""
+        return sorted(
+            before + name
+            for name in names
+            if name.startswith(begun)
+            and (begun or not name.startswith("."))
+            and name.endswith(("/", *endings))
+        )
+
+    return complete
+
 
 Model = Annotated[
     Path | None,
     typer.Option(
         "--model",
         "-m",
+        envvar="MTPCLI_MODEL",
+        show_envvar=False,
+        autocompletion=files(".gguf"),
         help="Target GGUF file. Without it: $MTPCLI_MODEL, else the embedded demo pair.",
         rich_help_panel=_MODEL,
     ),
@@ -46,6 +74,7 @@ Drafter = Annotated[
     Path | None,
     typer.Option(
         help="Drafter GGUF file. Without it: the one beside the target that fits.",
+        autocompletion=files(".gguf"),
         rich_help_panel=_DRAFTING,
     ),
 ]
@@ -100,6 +129,23 @@ Thinking = Annotated[
     bool, typer.Option("--thinking", help="Let the model think before it answers.")
 ]
 
+JsonSchema = Annotated[
+    Path | None,
+    typer.Option(
+        help="The answer is JSON that satisfies this JSON Schema.",
+        autocompletion=files(".json"),
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Grammar = Annotated[
+    Path | None,
+    typer.Option(
+        help="The answer satisfies this grammar (GBNF, llama.cpp's notation).",
+        autocompletion=files(".gbnf"),
+        rich_help_panel=_OUTPUT,
+    ),
+]
+
 DEPTH = DEFAULT_DRAFT_DEPTH
 
 
@@ -122,6 +168,47 @@ def sampling(
         top_p=recommended.top_p if top_p is None else top_p,
         seed=secrets.randbits(32) if seed is None else seed,
     )
+
+
+def grammar_text(json_schema: Path | None, grammar: Path | None) -> str | None:
+    """The grammar that an answer must keep to, in GBNF; None if nobody asks for one.
+
+    Raises:
+        InputError: the file cannot be read, or is no schema that can be kept to.
+    """
+    from mtpcli.errors import InputError
+
+    if grammar:
+        return read_text(grammar)
+    if not json_schema:
+        return None
+    import json
+
+    from mtpcli.schema import schema_grammar
+
+    try:
+        schema = json.loads(read_text(json_schema))
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise InputError(f"{json_schema} is not JSON: {error.msg} at {place}") from None
+    except RecursionError:
+        raise InputError(f"{json_schema} is nested too deeply") from None
+    try:
+        return schema_grammar(schema)
+    except InputError as error:
+        raise InputError(f"{json_schema}: {error}") from None
+
+
+def read_text(path: Path) -> str:
+    """A text file's contents."""
+    from mtpcli.errors import InputError
+
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8 text") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def messages(system: str | None, user: str) -> list[Message]:
