@@ -29,7 +29,12 @@ class Rule:
 
 PURE = tuple(f"mtpcli.decode.{name}" for name in ("verify", "sampling", "depth", "metrics"))
 RULES = [
-    Rule("only the command line draws on terminals", "mtpcli", ("typer", "rich"), ("mtpcli.cli",)),
+    Rule(
+        "only the command line draws on terminals",
+        "mtpcli",
+        ("typer", "rich", "prompt_toolkit"),
+        ("mtpcli.cli",),
+    ),
     Rule("only mtpcli.llama knows the bindings", "mtpcli", ("llama_cpp",), ("mtpcli.llama",)),
     Rule(
         "nothing below the command line knows it",
