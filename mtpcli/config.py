@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_DRAFT_DEPTH = 15
-DEFAULT_DRAFT_DEPTH = 3
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,12 @@ class DraftConfig:
     """How to draft; the text does not depend on it.
 
     Attributes:
-        depth: how many tokens the drafter proposes per round (0..15); 0 is plain decoding.
+        depth: how many tokens the drafter proposes per round (0..15); 0 is plain decoding, None
+            is what pays best, round by round.
         ordered_head: use the drafter's ordered head where its file has one.
     """
 
-    depth: int = DEFAULT_DRAFT_DEPTH
+    depth: int | None = None
     ordered_head: bool = True
 
 

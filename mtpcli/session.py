@@ -17,7 +17,9 @@ from mtpcli.prompt.thinking import ChannelSplitter
 
 if TYPE_CHECKING:
     from mtpcli.decode.constraint import Constraint
-    from mtpcli.decode.engine import Engine
+    from mtpcli.decode.depth import AutoDepth, DepthPolicy
+    from mtpcli.decode.drafters.base import Drafter
+    from mtpcli.decode.engine import Engine, Target
     from mtpcli.decode.sequence import Request
     from mtpcli.prompt.template import ChatTemplate, Message
 
@@ -79,18 +81,21 @@ class Session:
         Raises:
             ModelError: a file is missing or damaged, or the two do not fit each other.
         """
+        from mtpcli.costs import costs_file
         from mtpcli.decode.depth import FixedDepth
         from mtpcli.decode.drafters.mtp import MtpDrafter
         from mtpcli.decode.drafters.ordered_head import load_ordered_head
         from mtpcli.decode.engine import Engine
         from mtpcli.llama.context import DrafterContext, TargetContext
         from mtpcli.llama.gguf import read_metadata
+        from mtpcli.llama.lib import versions
         from mtpcli.llama.model import Model
         from mtpcli.pair import check_pair, check_target
 
         started = perf_counter()
         self.paths = paths
         self._open: list[Any] = []
+        self._on_close: list[Callable[[], None]] = []
         target_file = read_metadata(paths.target)
         check_target(target_file)
         if paths.drafter:
@@ -105,7 +110,8 @@ class Session:
             context = TargetContext(self.model, runtime)
             self._open.append(context)
             drafter = None
-            if paths.drafter and draft.depth:
+            policy: DepthPolicy = FixedDepth(draft.depth or 0)
+            if paths.drafter and draft.depth != 0:
                 head = load_ordered_head(drafter_file) if draft.ordered_head else None
                 drafter_model = Model(paths.drafter)
                 self._open.append(drafter_model)
@@ -113,9 +119,11 @@ class Session:
                     drafter_model, context, stop_before_head=head is not None
                 )
                 drafter = MtpDrafter(drafter_context, head)
-            self.engine: Engine = Engine(
-                context, drafter, FixedDepth(draft.depth), self.model.is_end
-            )
+                if draft.depth is None:
+                    files = [paths.target, paths.drafter]
+                    settings = (versions(), context.threads, runtime.n_seq, head is not None)
+                    policy = self._measured(costs_file(files, *settings), context, drafter)
+            self.engine: Engine = Engine(context, drafter, policy, self.model.is_end)
             self._open.append(self.engine)
         except BaseException:
             self.close()
@@ -124,8 +132,20 @@ class Session:
         self.drafter_name = drafter.name if drafter else None
         self.load_seconds = perf_counter() - started
 
+    def _measured(self, file: Path, target: Target, drafter: Drafter) -> AutoDepth:
+        """A policy that knows what rounds cost here, from an earlier run or by measuring now."""
+        from mtpcli.costs import load_costs, save_costs
+        from mtpcli.decode.depth import AutoDepth
+        from mtpcli.decode.probe import measure
+
+        policy = AutoDepth(load_costs(file) or measure(target, drafter))
+        self._on_close.append(lambda: save_costs(file, policy.costs))
+        return policy
+
     def close(self) -> None:
-        """Free everything, the last opened first."""
+        """Free everything, the last opened first, and keep what was learnt of costs."""
+        while self._on_close:
+            self._on_close.pop()()
         while self._open:
             self._open.pop().close()
 

@@ -73,7 +73,7 @@ def demo(
     from mtpcli.errors import ModelError, UsageError
     from mtpcli.session import Session, choose_pair
 
-    if not draft_depth:
+    if draft_depth == 0:
         raise UsageError("--draft-depth 0 leaves nothing to compare: take 1 to 15")
     paths = choose_pair(model, drafter, draft=True)
     options.say_which_model(paths)
@@ -92,12 +92,12 @@ def demo(
             {
                 "model": str(paths.target),
                 "drafter": str(paths.drafter),
-                "draft_depth": draft_depth,
+                "draft_depth": "auto" if draft_depth is None else draft_depth,
                 "prompts": [_as_dict(comparison) for comparison in comparisons],
             }
         )
     else:
-        _show(comparisons, draft_depth)
+        _show(comparisons, "auto" if draft_depth is None else str(draft_depth))
     if not all(comparison.equal for comparison in comparisons):
         output.note(
             "texts differ: on this file and machine, batches do not give the bits of single rows"
@@ -163,7 +163,7 @@ def _as_dict(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _show(comparisons: list[Comparison], depth: int) -> None:
+def _show(comparisons: list[Comparison], depth: str) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table

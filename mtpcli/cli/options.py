@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtpcli.config import DEFAULT_DRAFT_DEPTH, MAX_DRAFT_DEPTH, SamplingConfig
+from mtpcli.config import MAX_DRAFT_DEPTH, SamplingConfig
 from mtpcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -84,10 +84,23 @@ NoDraft = Annotated[
         "--no-draft", help="Plain decoding: the same text, slower.", rich_help_panel=_DRAFTING
     ),
 ]
+
+
+def _depth(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) > MAX_DRAFT_DEPTH:
+        raise typer.BadParameter(f"{text!r} is neither auto nor a number from 0 to 15")
+    return int(text)
+
+
 DraftDepth = Annotated[
-    int,
+    int | None,
     typer.Option(
-        min=0, max=MAX_DRAFT_DEPTH, help="Tokens to draft per round.", rich_help_panel=_DRAFTING
+        parser=_depth,
+        metavar="auto|0..15",
+        help="Tokens to draft per round; auto is what pays. Default: auto.",
+        rich_help_panel=_DRAFTING,
     ),
 ]
 MaxTokens = Annotated[
@@ -146,7 +159,7 @@ Grammar = Annotated[
     ),
 ]
 
-DEPTH = DEFAULT_DRAFT_DEPTH
+DEPTH = None
 
 
 def sampling(

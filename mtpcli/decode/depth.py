@@ -9,6 +9,7 @@ drafter was. Depth 0, plain decoding, is one of the choices.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -18,9 +19,11 @@ from mtpcli.config import MAX_DRAFT_DEPTH
 # A first guess, for drafts nobody has seen verified; counts for as much as one observation. A
 # position is much like the one before it, which counts for as much as four.
 _PRIOR, _PRIOR_WEIGHT, _NEIGHBOUR_WEIGHT = 0.75, 1.0, 4.0
-# What is kept per observation. Text changes its nature within some 50 rounds; what a drafter's
+# What is kept per observation. Text changes its nature within some 100 rounds; what a drafter's
 # confidence means changes slowly, and a noisy estimate of it would cut good drafts.
-_KEEP_POSITION, _KEEP_CONFIDENCE = 0.98, 0.995
+_KEEP_POSITION, _KEEP_CONFIDENCE = 0.99, 0.995
+# Accepted tokens in a row, as unlikely as this, mean that the text has changed: half is forgotten.
+_SURPRISE, _SURPRISED = 0.05, 0.5
 _CONFIDENCE_EDGES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _SMOOTHING = 0.1  # weight of a new time
 _OUTLIER = 3.0  # a decode that was interrupted says nothing about its cost
@@ -144,13 +147,12 @@ class _Rate:
     """A share that is counted, with older counts fading."""
 
     prior: float
-    keep: float
     hits: float = 0.0
     count: float = 0.0
 
-    def fade(self) -> None:
-        self.hits *= self.keep
-        self.count *= self.keep
+    def fade(self, keep: float) -> None:
+        self.hits *= keep
+        self.count *= keep
 
     def add(self, hit: bool) -> None:
         self.hits += hit
@@ -166,25 +168,29 @@ class Acceptance:
     """How often drafted tokens are right, given that those before them were."""
 
     def __init__(self, max_depth: int = MAX_DRAFT_DEPTH) -> None:
-        self._at = [_Rate(_PRIOR, _KEEP_POSITION) for _ in range(max_depth)]
+        self._luck = 1.0  # how likely it was that no draft was wrong since the last that was
+        self._at = [_Rate(_PRIOR) for _ in range(max_depth)]
         lower = (0.0, *_CONFIDENCE_EDGES[:-1])
-        self._sure = [
-            _Rate((a + b) / 2, _KEEP_CONFIDENCE)
-            for a, b in zip(lower, _CONFIDENCE_EDGES, strict=True)
-        ]
+        self._sure = [_Rate((a + b) / 2) for a, b in zip(lower, _CONFIDENCE_EDGES, strict=True)]
 
     def observe(self, confidences: Sequence[float], accepted: int) -> None:
         """Count a draft. What comes after the first wrong token says nothing."""
         if not confidences:
             return
+        self._luck *= math.prod(self.by_position()[:accepted])
+        keep = _KEEP_POSITION
+        if self._luck < _SURPRISE:
+            keep = _SURPRISED
+        if self._luck < _SURPRISE or accepted < len(confidences):
+            self._luck = 1.0
         for rate in self._at:
             # Those not seen this time fade too: a bad start must not bar a position for ever.
-            rate.fade()
+            rate.fade(keep)
         for position, confidence in enumerate(confidences[: accepted + 1]):
             hit = position < accepted
             self._at[position].add(hit)
             sure = self._sure[_bin(confidence)]
-            sure.fade()
+            sure.fade(_KEEP_CONFIDENCE)
             sure.add(hit)
 
     def by_position(self) -> list[float]:

@@ -128,6 +128,7 @@ class TargetContext(_Context):
         self.n_ctx = n_ctx
         self.n_seq = config.n_seq
         self.n_embd = model.n_embd_out
+        self.threads: int = params.n_threads
         self.params = params
         self._ext.llama_set_embeddings_nextn(self.handle, True, False)
         self._memory = self._lib.llama_get_memory(self.handle)

@@ -1,0 +1,68 @@
+"""What rounds cost on this machine for these files, kept in the user's cache from run to run."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import platform
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from mtpcli.decode.depth import Costs, Curve
+
+
+def costs_file(files: list[Path], *settings: object) -> Path:
+    """Where the costs of these model files under these settings are kept.
+
+    Any change of a file, of the machine or of a setting makes it another place.
+    """
+    digest = hashlib.blake2b(digest_size=10)
+    for path in files:
+        stat = path.stat()
+        digest.update(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    machine = (platform.machine(), platform.processor(), platform.node(), os.cpu_count())
+    digest.update(repr((machine, settings)).encode())
+    folder = user_cache_path("mtpcli", appauthor=False) / "costs"
+    return folder / f"{digest.hexdigest()}.json"
+
+
+def load_costs(path: Path) -> Costs | None:
+    """The costs that were kept, or None if there are none that can be read."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        costs = Costs(
+            verify=_curve(data["verify"]),
+            draft=_curve(data["draft"]),
+            switch=float(data["switch"]),
+            rest=float(data["rest"]),
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    numbers = [*costs.verify.seconds.values(), *costs.draft.seconds.values()]
+    sound = all(math.isfinite(number) and number > 0 for number in numbers)
+    rest = all(math.isfinite(number) and number >= 0 for number in (costs.switch, costs.rest))
+    return costs if sound and rest and costs.verify.seconds and costs.draft.seconds else None
+
+
+def save_costs(path: Path, costs: Costs) -> None:
+    """Keep costs for the next run. A cache that cannot be written is no error."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(asdict(costs), file)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def _curve(data: dict[str, dict[str, float]]) -> Curve:
+    return Curve({int(rows): float(seconds) for rows, seconds in data["seconds"].items()})

@@ -1,0 +1,73 @@
+"""What rounds cost here: a second of decodes before the first draft, or less."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from mtpcli.config import SamplingConfig
+from mtpcli.decode.depth import Costs
+from mtpcli.decode.drafters.base import Drafter, DraftRequest
+from mtpcli.decode.engine import Target
+
+# Rows of a verify per sequence, the most telling first: kernels work in fours and eights.
+_ROWS = (1, 2, 4, 8, 3, 6, 5, 16, 7, 12)
+_AT_LEAST = 4  # of them are measured, however long it takes
+_DRAFT_STEPS = 4
+_TOKEN = 2  # any token will do; this one begins texts
+
+
+def measure(target: Target, drafter: Drafter, budget: float = 1.0) -> Costs:
+    """Time verifies of several sizes and a draft step, in seconds, with all sequences at once.
+
+    It uses the contexts' cells and leaves them empty.
+
+    Args:
+        budget: seconds after which no further size is begun.
+    """
+    costs, started, switches = Costs(), perf_counter(), []
+    _verify(target, 1)  # allocates what the first decode allocates
+    costs.draft.seconds[target.n_seq] = _draft_step(target, drafter)
+    for number, rows in enumerate(_ROWS):
+        if number >= _AT_LEAST and perf_counter() - started > budget:
+            break
+        first, second, third = (_verify(target, rows) for _ in range(3))
+        best = min(second, third)
+        costs.verify.seconds[rows * target.n_seq] = best
+        switches.append(max(0.0, first - best))
+    costs.switch = sorted(switches)[len(switches) // 2]
+    _forget(target)
+    return costs
+
+
+def _verify(target: Target, rows: int) -> float:
+    """Seconds of a decode of so many rows for each sequence, at its beginning."""
+    _forget(target)
+    batch, end = target.batch, 0
+    for seq in range(target.n_seq):
+        start, end = end, end + rows
+        batch.token[start:end] = _TOKEN
+        batch.pos[start:end] = range(rows)
+        batch.seq[start:end] = seq
+    batch.output[:end] = 1
+    started = perf_counter()
+    target.decode(end, end)
+    return perf_counter() - started
+
+
+def _draft_step(target: Target, drafter: Drafter) -> float:
+    """Seconds of a draft step of all sequences, behind the cells that are there."""
+    requests = [
+        DraftRequest(seq, 1, _TOKEN, target.hidden(seq), _DRAFT_STEPS, SamplingConfig())
+        for seq in range(target.n_seq)
+    ]
+    seconds = []
+    for _ in range(2):
+        started = perf_counter()
+        drafter.draft(requests, lambda confidences: True)
+        seconds.append((perf_counter() - started) / _DRAFT_STEPS)
+    return min(seconds)
+
+
+def _forget(target: Target) -> None:
+    for seq in range(target.n_seq):
+        target.forget(seq, 0)

@@ -1,0 +1,79 @@
+"""Costs that are kept between runs, and the probe that measures them first."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from mtpcli.costs import costs_file, load_costs, save_costs
+from mtpcli.decode.depth import Costs, Curve
+from mtpcli.decode.probe import measure
+from tests.fakes import FakeDrafter, FakeTarget
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_costs_come_back(tmp_path: Path) -> None:
+    costs = Costs(Curve({1: 0.5, 4: 1.5}), Curve({1: 0.1}), 0.2, 0.3)
+    save_costs(tmp_path / "folder" / "costs.json", costs)
+    assert load_costs(tmp_path / "folder" / "costs.json") == costs
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["costs.json"]
+
+
+REST = '"draft": {"seconds": {"1": 1}}, "switch": 0, "rest": 0'
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "",
+        "[]",
+        "{}",
+        f'{{"verify": {{"seconds": {{}}}}, {REST}}}',
+        f'{{"verify": {{"seconds": {{"1": -1}}}}, {REST}}}',
+        f'{{"verify": {{"seconds": {{"1": NaN}}}}, {REST}}}',
+        f'{{"verify": {{"seconds": {{"x": 1}}}}, {REST}}}',
+        f'{{"verify": [], {REST}}}',
+    ],
+)
+def test_damaged_costs_are_measured_again(tmp_path: Path, damaged: str) -> None:
+    path = tmp_path / "costs.json"
+    path.write_text(damaged)
+    assert load_costs(path) is None
+    path.write_text(f'{{"verify": {{"seconds": {{"1": 1}}}}, {REST}}}')
+    assert load_costs(path) is not None
+    assert load_costs(tmp_path / "missing.json") is None
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    save_costs(tmp_path / "file" / "costs.json", Costs())
+
+
+def test_another_file_or_setting_has_other_costs(tmp_path: Path) -> None:
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"1")
+    first = costs_file([model], 2)
+    assert costs_file([model], 2) == first
+    assert costs_file([model], 4) != first
+    os.utime(model, (1, 1))
+    assert costs_file([model], 2) != first
+
+
+@pytest.mark.parametrize("n_seq", [1, 3])
+def test_the_probe_measures_and_leaves_nothing_behind(n_seq: int) -> None:
+    target = FakeTarget(n_seq=n_seq)
+    costs = measure(target, FakeDrafter(target), budget=0.0)
+    # However short the budget, sizes that a curve can be drawn through.
+    assert sorted(costs.verify.seconds) == [n_seq * rows for rows in (1, 2, 4, 8)]
+    assert list(costs.draft.seconds) == [n_seq]
+    assert not any(target.cells)
+    everything = measure(target, FakeDrafter(target), budget=60.0)
+    assert len(everything.verify.seconds) == 10
+    json.dumps(everything.verify.seconds)
