@@ -57,6 +57,7 @@ def run_cli(tmp_path: Path) -> Callable[..., Result]:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("MTPCLI_")}
         clean |= {
             "XDG_CACHE_HOME": str(tmp_path / "cache"),
+            "XDG_CONFIG_HOME": str(tmp_path / "config"),
             "PYTHONPATH": str(ROOT),
             "COLUMNS": "100",
             **(env or {}),

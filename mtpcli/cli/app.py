@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mtpcli.cli.chat import chat
+from mtpcli.cli.config_file import defaults, location
 from mtpcli.cli.convert import convert
 from mtpcli.cli.demo import demo
 from mtpcli.cli.generate import generate
@@ -43,9 +44,26 @@ def root(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show versions."),
     ] = False,
 ) -> None:
-    """Gemma 4 at drafter speed, from a terminal."""
+    """Gemma 4 at drafter speed, from a terminal.
+
+    Defaults of options may stand in a file: config.toml in the user's config folder
+    (~/.config/mtpcli on Linux), or the one that MTPCLI_CONFIG names.
+    Options on the command line win, then MTPCLI_MODEL, then the file. For example:
+
+        model = "~/models/gemma-4-E4B-it-Q8_0.gguf"
+        generate.temperature = 0.7
+    """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+        return
+    commands: Any = context.command
+    context.default_map = defaults(commands.commands)
+
+
+def _from_config(context: Any, parameter: Any) -> bool:
+    """Whether a parameter's value was read from the config file."""
+    source = parameter and context.get_parameter_source(parameter.name)
+    return bool(source) and source.name == "DEFAULT_MAP"
 
 
 def usage_message(error: Exception) -> str | None:
@@ -55,5 +73,7 @@ def usage_message(error: Exception) -> str | None:
     if message is None:
         return None
     context = getattr(error, "ctx", None)
+    if context and _from_config(context, getattr(error, "param", None)):
+        return f"{location()}: {message()}"
     hint = f" (see `{context.command_path} --help`)" if context else ""
     return f"{message()}{hint}"

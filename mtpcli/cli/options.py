@@ -45,6 +45,17 @@ def files(*endings: str) -> Callable[[str], list[str]]:
     return complete
 
 
+def _drafter(context: typer.Context, value: Path | None) -> Path | None:
+    """A drafter of the config file goes with the file's model, not with another one."""
+
+    def source(name: str) -> str:
+        found = context.get_parameter_source(name)
+        return found.name if found else ""
+
+    foreign = source("model") in ("COMMANDLINE", "ENVIRONMENT")
+    return None if foreign and source("drafter") == "DEFAULT_MAP" else value
+
+
 Model = Annotated[
     Path | None,
     typer.Option(
@@ -73,6 +84,7 @@ Context = Annotated[
 Drafter = Annotated[
     Path | None,
     typer.Option(
+        callback=_drafter,
         help="Drafter GGUF file. Without it: the one beside the target that fits.",
         autocompletion=files(".gguf"),
         rich_help_panel=_DRAFTING,

@@ -26,7 +26,7 @@ _TIME = (
     '("Z" | [+-] ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9])'
 )
 _BUILT_IN = {
-    # Short, or a model that likes white space better than the answer writes nothing else.
+    # Where people put it, and little of it: a model may like white space better than the answer.
     "ws": '(" " | "\\n" [ \\t]{0,20})?',
     # Neither raw control characters nor halves of surrogate pairs, raw or escaped.
     "char": r'[^"\\\x00-\x1F\x7F\uD800-\uDFFF] | "\\" (["\\/bfnrt] | "u" '
@@ -36,9 +36,9 @@ _BUILT_IN = {
     "boolean": '"true" | "false"',
     "null": '"null"',
     "value": "object | array | string | number | boolean | null",
-    "pair": 'string ws ":" ws value',
-    "object": '"{" ws (pair ws ("," ws pair ws)*)? "}"',
-    "array": '"[" ws (value ws ("," ws value ws)*)? "]"',
+    "pair": 'string ":" ws value',
+    "object": '"{" ws (pair ("," ws pair)* ws)? "}"',
+    "array": '"[" ws (value ("," ws value)* ws)? "]"',
 }
 _FORMATS = {
     "date": f'"\\"" {_DATE} "\\""',
@@ -225,8 +225,8 @@ class _Converter:
             if others is False:
                 return self._rule('"{" ws "}"')
             value = self._visit(others, f"{where}/additionalProperties")
-            pair = self._rule(f'string ws ":" ws {value}')
-            return self._rule(f'"{{" ws ({pair} ws ("," ws {pair} ws)*)? "}}"')
+            pair = self._rule(f'string ":" ws {value}')
+            return self._rule(f'"{{" ws ({pair} ("," ws {pair})* ws)? "}}"')
         # Two rules per property: what may follow when nothing is written yet, and when something
         # is. So the grammar grows with the properties and not with their subsets.
         first, later = '""', '""'
@@ -234,14 +234,14 @@ class _Converter:
             if value is False and key not in required:
                 continue
             rule = self._visit(value, f"{where}/properties/{key}")
-            pair = self._rule(f'{_json_literal(key)} ws ":" ws {rule} ws')
+            pair = self._rule(f'{_json_literal(key)} ":" ws {rule}')
             begun = f"{pair} {later}"
             optional = key not in required
             first, later = (
                 self._rule(f"{begun} | {first}" if optional else begun),
                 self._rule(f'"," ws {begun} | {later}' if optional else f'"," ws {begun}'),
             )
-        return self._rule(f'"{{" ws {first} "}}"')
+        return self._rule(f'"{{" ws {first} ws "}}"')
 
     def _array(self, schema: Schema, where: str) -> str:
         prefix, items = schema.get("prefixItems", []), schema.get("items", True)
@@ -260,15 +260,15 @@ class _Converter:
         prefix = prefix if high is None else prefix[:high]
         rules = [self._visit(item, f"{where}/prefixItems/{at}") for at, item in enumerate(prefix)]
         low, high = max(0, low - len(rules)), None if high is None else high - len(rules)
-        written = ' "," ws '.join(f"{rule} ws" for rule in rules)
+        written = ' "," ws '.join(rules)
         if high == 0:
-            return self._rule(f'"[" ws {written} "]"')
+            return self._rule(f'"[" ws {written} ws "]"' if rules else '"[" ws "]"')
         rule = self._visit(items, f"{where}/items")
-        further = self._rule(f'"," ws {rule} ws')
+        further = self._rule(f'"," ws {rule}')
         if rules:
-            return self._rule(f'"[" ws {written} {self._times(further, low, high)} "]"')
+            return self._rule(f'"[" ws {written} {self._times(further, low, high)} ws "]"')
         more = self._times(further, max(0, low - 1), None if high is None else high - 1)
-        body = f"{rule} ws {more}"
+        body = f"{rule} {more} ws"
         return self._rule(f'"[" ws ({body}){"" if low else "?"} "]"')
 
     def _string(self, schema: Schema, where: str) -> str:

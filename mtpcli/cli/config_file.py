@@ -1,0 +1,108 @@
+"""The user's defaults for options, from a TOML file.
+
+Keys are long option names without the dashes. At the top they serve every command that has the
+option, in a table of a command's name only that one:
+
+    model = "~/models/gemma-4-E4B-it-Q8_0.gguf"
+
+    [generate]
+    temperature = 0.7
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtpcli.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+# What is not an option's default.
+_NOT_SET_HERE = {"help", "version"}
+_PATHS = {"model", "drafter", "json-schema", "grammar", "file"}
+
+
+def location() -> Path:
+    """`MTPCLI_CONFIG`, else `config.toml` in the user's config folder."""
+    if named := os.environ.get("MTPCLI_CONFIG"):
+        return Path(named)
+    from platformdirs import user_config_path
+
+    return user_config_path("mtpcli", appauthor=False) / "config.toml"
+
+
+def defaults(commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the file sets, by command and parameter; nothing if there is no file.
+
+    Args:
+        commands: Click's commands by their names.
+
+    Raises:
+        UsageError: the file cannot be read, or names what no command has.
+    """
+    path = location()
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if os.environ.get("MTPCLI_CONFIG"):
+            raise UsageError(f"MTPCLI_CONFIG names {path}, which does not exist") from None
+        return {}
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from None
+    options = {name: _options(command) for name, command in commands.items()}
+    found: dict[str, dict[str, Any]] = {name: {} for name in commands}
+    # Tables last: a command's own setting beats the one for all.
+    for key, value in sorted(settings.items(), key=lambda item: isinstance(item[1], dict)):
+        if isinstance(value, dict):
+            if key not in commands:
+                raise UsageError(f"{path}: [{key}] is no command")
+            for name, inner in value.items():
+                if name not in options[key]:
+                    raise UsageError(f"{path}: [{key}] {name}: no option of that command")
+                _set(found[key], name, options[key][name], inner, path)
+            continue
+        users = [name for name in commands if key in options[name]]
+        if not users:
+            raise UsageError(f"{path}: {key}: no command has such an option")
+        for name in users:
+            _set(found[name], key, options[name][key], value, path)
+    return found
+
+
+def _options(command: Any) -> dict[str, Any]:
+    """A command's options by their long names."""
+    return {
+        spelling[2:]: parameter
+        for parameter in command.params
+        for spelling in parameter.opts
+        if spelling.startswith("--") and spelling[2:] not in _NOT_SET_HERE
+    }
+
+
+def _set(found: dict[str, Any], key: str, parameter: Any, value: Any, path: Path) -> None:
+    """Keep a setting as Click wants it: as text, which it reads as it reads the command line."""
+    if getattr(parameter, "is_flag", False):
+        if not isinstance(value, bool):
+            raise UsageError(f"{path}: {key}: true or false, not {value!r}")
+        found[parameter.name] = value
+        return
+    values = value if isinstance(value, list) else [value]
+    if isinstance(value, list) != bool(getattr(parameter, "multiple", False)):
+        wanted = "a single value" if isinstance(value, list) else "a list"
+        raise UsageError(f"{path}: {key}: {wanted}, not {value!r}")
+    for item in values:
+        if isinstance(item, bool) or not isinstance(item, (str, int, float)):
+            raise UsageError(f"{path}: {key}: text or a number, not {item!r}")
+    texts = [str(item) for item in values]
+    if key in _PATHS:
+        texts = [str(path.parent / Path(text).expanduser()) for text in texts]
+    found[parameter.name] = texts if isinstance(value, list) else texts[0]
