@@ -108,7 +108,7 @@ class Report:
 
     def line(self, n_ctx: int) -> str:
         """The figures in one line."""
-        parts = [f"{self.tokens} tokens"]
+        parts = [f"{self.tokens} token{'s' if self.tokens != 1 else ''}"]
         if self.tokens_per_second:
             parts.append(f"{self.tokens_per_second:.1f} tokens/s")
         if self.depth is None:
