@@ -43,13 +43,18 @@ def convert(
 ) -> None:
     """Pack Hugging Face snapshots into GGUF files, without torch.
 
-    Types: auto, f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1. Prints the files written.
-    """
-    from convert import OUTTYPES, convert_pair, rewrite_drafter
+    Types: auto f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1, or a preset of llama.cpp such as Q4_K_M.
 
+    Prints the files written.
+    """
+    from convert import OUTTYPES, rewrite_drafter
+    from mtpcli.presets import PRESETS, convert_pair
+
+    outtype, drafter_outtype = outtype.lower(), drafter_outtype.lower()
     for option, value in (("--outtype", outtype), ("--drafter-outtype", drafter_outtype)):
-        if value not in OUTTYPES:
-            raise UsageError(f"{option} {value}: is not one of {', '.join(OUTTYPES)}")
+        if value not in OUTTYPES and value not in PRESETS:
+            known = ", ".join((*OUTTYPES, *PRESETS))
+            raise UsageError(f"{option} {value}: is not one of {known}")
     if target.is_file() and (drafter is not None or outtype != "auto"):
         raise UsageError(f"{target}: an old drafter file is rewritten alone, and keeps its types")
     with _notes_from_converter(), _progress_bar() as progress:

@@ -29,6 +29,14 @@ def test_prints_the_files_and_nothing_else(run_cli: RunCli, target: Path, tmp_pa
     assert sorted(out.iterdir()) == paths
 
 
+def test_presets_are_named_as_people_name_them(
+    run_cli: RunCli, target: Path, tmp_path: Path
+) -> None:
+    done = run_cli("convert", target, "-o", tmp_path / "out", "--outtype", "Q4_K_M")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == f"{tmp_path / 'out' / 'gemma-4-T2B-it-Q4_K_M.gguf'}\n"
+
+
 def test_bad_snapshots_are_one_line_and_exit_code_3(
     run_cli: RunCli, target: Path, tmp_path: Path
 ) -> None:

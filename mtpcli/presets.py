@@ -1,0 +1,67 @@
+"""Snapshots to GGUF files in any type: the converter's own, or one of llama.cpp's presets."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from mtpcli.errors import ModelError
+from mtpcli.llama.quantize import PRESETS, quantize
+
+Progress = Callable[[int, int], None]
+
+
+def convert_pair(
+    target: Path,
+    drafter: Path | None,
+    out_dir: Path,
+    outtype: str,
+    drafter_outtype: str,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """`convert.convert_pair` that also knows `PRESETS`.
+
+    A preset is made of a file in the checkpoint's own type, which is written first, beside the
+    output, and taken away. `progress` then runs through several laps, one per file.
+
+    Raises:
+        ConvertError, ModelError: as the converter and the quantiser have it.
+    """
+    import convert
+    from convert.card import file_stem
+
+    if not {outtype, drafter_outtype} & PRESETS.keys():
+        return convert.convert_pair(
+            target, drafter, out_dir, outtype, drafter_outtype, force=force, progress=progress
+        )
+    wanted = [outtype, drafter_outtype] if drafter else [outtype]
+    plain = ["auto" if kind in PRESETS else kind for kind in (outtype, drafter_outtype)]
+    names = [
+        f"{prefix}{file_stem(target)}-{kind.upper()}.gguf" if kind in PRESETS else None
+        for prefix, kind in zip(("", "mtp-"), wanted, strict=False)
+    ]
+    for name in filter(None, names):
+        _check_free(out_dir / name, force)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".convert-", dir=out_dir) as folder:
+        sources = convert.convert_pair(target, drafter, Path(folder), *plain, progress=progress)
+        outputs = [
+            out_dir / (name or source.name) for name, source in zip(names, sources, strict=True)
+        ]
+        for source, output, kind in zip(sources, outputs, wanted, strict=True):
+            _check_free(output, force)
+            if kind in PRESETS:
+                result = source.with_suffix(".quantised")
+                quantize(source, result, kind, progress)
+                result.replace(source)
+        for source, output in zip(sources, outputs, strict=True):
+            source.replace(output)
+    return outputs
+
+
+def _check_free(output: Path, force: bool) -> None:
+    if output.exists() and not force:
+        raise ModelError(f"{output}: exists already; use --force to replace it")
