@@ -8,6 +8,8 @@ import sys
 from typing import NoReturn
 
 INTERRUPTED = 130
+# The exit code of input that cannot be read, and of output that cannot be written.
+DATA = 4
 
 
 def main() -> NoReturn:
@@ -20,6 +22,7 @@ def run() -> int:
     from mtpcli.cli.app import app
     from mtpcli.errors import MtpError
 
+    _mend_streams()
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
@@ -30,6 +33,12 @@ def run() -> int:
     except BrokenPipeError:
         _drop_stdout()
         return 0
+    except OSError as error:
+        if error.filename is not None:
+            return _usage_or_bug(error)
+        # No file of ours, so it is a standard stream: a full disk, or closed by `>&-`.
+        _drop_stdout()
+        return _fail(f"cannot write the output: {error.strerror}", DATA)
     except Exception as error:
         return _usage_or_bug(error)
     return code if isinstance(code, int) else 0
@@ -59,6 +68,26 @@ def _fail(message: str, code: int) -> int:
     with contextlib.suppress(OSError):
         print(f"error: {line}", file=sys.stderr)
     return code
+
+
+def _mend_streams() -> None:
+    """Put something where the shell closed a standard stream (`<&-`, `>&-`, `2>&-`).
+
+    Otherwise the next file that is opened gets its number, and llama.cpp writes into it. Reading
+    gives nothing, and writing to standard output fails as it does on a closed stream.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            null = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+        elif name != "stdin":
+            # A terminal that cannot show a character shows another one instead of a traceback.
+            stream.reconfigure(errors="replace")
 
 
 def _drop_stdout() -> None:
