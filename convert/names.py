@@ -83,14 +83,25 @@ HEAD_ORDERING = "masked_embedding.token_ordering"
 
 # Encoders of pictures and sound; text runs without them.
 OTHER_MODALITIES = (
-    "model.vision_tower.",
-    "model.vision_embedder.",
-    "model.embed_vision.",
-    "model.audio_tower.",
-    "model.embed_audio.",
+    "vision_tower.",
+    "vision_embedder.",
+    "embed_vision.",
+    "audio_tower.",
+    "embed_audio.",
 )
 
 
+def is_text(name: str) -> bool:
+    """Whether a tensor belongs to the language model."""
+    return not name.removeprefix("model.").startswith(OTHER_MODALITIES)
+
+
 def canonical(name: str) -> str:
-    """The name a tensor has in a text-only checkpoint."""
+    """The name a tensor has in a text-only checkpoint.
+
+    Multimodal checkpoints put `language_model` into the path, after `model` today and before it
+    in earlier versions of transformers.
+    """
+    if name.startswith("language_model."):
+        return name.removeprefix("language_model.")
     return name.replace("model.language_model.", "model.", 1)

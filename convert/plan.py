@@ -95,7 +95,7 @@ def _text_tensors(snapshot: Path) -> dict[str, StoredTensor]:
     found: dict[str, StoredTensor] = {}
     left_out = 0
     for name, tensor in read_snapshot(snapshot).items():
-        if name.startswith(names.OTHER_MODALITIES):
+        if not names.is_text(name):
             left_out += tensor.nbytes
         elif names.canonical(name) in found:
             raise ConvertError(f"{tensor.file}: tensor {name} is there under two names")

@@ -255,16 +255,21 @@ def test_a_head_of_its_own(tmp_path: Path) -> None:
     assert file.types["token_embd.weight"] == "Q4_0"
 
 
-def test_text_of_a_multimodal_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("prefix", "other"), [("model.language_model.", "model."), ("language_model.model.", "")]
+)
+def test_text_of_a_multimodal_checkpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, prefix: str, other: str
+) -> None:
     def edit(config: dict[str, Any], tensors: dict[str, Any]) -> None:
         text = dict(config)
         config.clear()
         config["architectures"] = ["Gemma4ForConditionalGeneration"]
         config["text_config"] = {k: v for k, v in text.items() if k != "architectures"}
         for name in list(tensors):
-            tensors[name.replace("model.", "model.language_model.", 1)] = tensors.pop(name)
-        tensors["model.vision_tower.patch.weight"] = np.zeros((250, 1000), np.float32)
-        tensors["model.embed_audio.scale"] = np.zeros(2, np.uint8)
+            tensors[name.replace("model.", prefix, 1)] = tensors.pop(name)
+        tensors[other + "vision_tower.patch.weight"] = np.zeros((250, 1000), np.float32)
+        tensors[other + "embed_audio.scale"] = np.zeros(2, np.uint8)
 
     with caplog.at_level(logging.INFO, "convert"):
         file = convert(edited(tmp_path, edit))
