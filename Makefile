@@ -32,8 +32,8 @@ lint: setup ## check format, style and types
 reference: $(VENV)/.ready-reference ## compare with transformers and llama.cpp's own tools (installs torch)
 	$(BIN)/python -m pytest -m reference $(ARGS)
 
-bench: setup ## the demo's figures as JSON
-	$(BIN)/mtpcli demo --json
+bench: setup ## speeds by workload and depth, on the embedded pair
+	$(BIN)/mtpcli bench $(ARGS)
 
 # Stamps: done again when the dependencies change, and only then.
 $(VENV)/.ready: pyproject.toml

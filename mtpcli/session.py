@@ -112,7 +112,9 @@ class Session:
             drafter = None
             policy: DepthPolicy = FixedDepth(draft.depth or 0)
             if paths.drafter and draft.depth != 0:
-                head = load_ordered_head(drafter_file) if draft.ordered_head else None
+                head = load_ordered_head(drafter_file) if draft.ordered_head is not False else None
+                if head and draft.ordered_head is None and not head.pays:
+                    head = None
                 drafter_model = Model(paths.drafter)
                 self._open.append(drafter_model)
                 drafter_context = DrafterContext(

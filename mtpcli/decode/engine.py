@@ -55,6 +55,7 @@ class Engine:
     It owns the target's context and the drafter. Closing it twice is harmless.
 
     Attributes:
+        policy: how far to draft; it may be exchanged between rounds.
         timings: seconds by phase since the engine was made.
     """
 
@@ -67,7 +68,7 @@ class Engine:
     ) -> None:
         self._target = target
         self._drafter = drafter
-        self._policy = policy
+        self.policy = policy
         self._is_end = is_end
         # Free slots, each with the tokens whose cells are still in it.
         self._free: dict[int, list[int]] = {slot: [] for slot in range(target.n_seq)}
@@ -209,12 +210,12 @@ class Engine:
         ended = perf_counter()
         self.timings.verify += verified - drafted
         self.timings.decode += ended - started
-        self._policy.observe_rest(ended - verified)
+        self.policy.observe_rest(ended - verified)
 
     def _draft(self, sequences: list[Sequence]) -> list[Draft]:
         drafts = [Draft() for _ in sequences]
         requests, owners = [], []
-        limit = self._policy.plan(len(sequences)) if self._drafter else 0
+        limit = self.policy.plan(len(sequences)) if self._drafter else 0
         for index, sequence in enumerate(sequences):
             depth = min(limit, sequence.room) if sequence.drafting else 0
             if depth:
@@ -232,13 +233,13 @@ class Engine:
                 )
         if self._drafter and requests:
             decoding, started = self._drafter.decode_seconds, perf_counter()
-            found = self._drafter.draft(requests, self._policy.go_on)
+            found = self._drafter.draft(requests, self.policy.go_on)
             seconds = perf_counter() - started
             steps = max(len(draft.tokens) for draft in found)
-            self._policy.observe_draft(len(requests), steps, seconds)
+            self.policy.observe_draft(len(requests), steps, seconds)
             self.timings.draft += self._drafter.decode_seconds - decoding
             for owner, draft in zip(owners, found, strict=True):
-                drafts[owner] = draft.cut(self._policy.keep(draft.confidences))
+                drafts[owner] = draft.cut(self.policy.keep(draft.confidences))
         return drafts
 
     def _verify(self, sequences: list[Sequence], drafts: list[Draft]) -> list[int]:
@@ -255,7 +256,7 @@ class Engine:
         batch.output[:rows] = 1
         started = perf_counter()
         self._target.decode(rows, rows)
-        self._policy.observe_verify(rows, perf_counter() - started)
+        self.policy.observe_verify(rows, perf_counter() - started)
         return first_rows
 
     def _commit(self, sequence: Sequence, draft: Draft, first: int) -> None:
@@ -267,7 +268,7 @@ class Engine:
 
         tokens = verify.accept(draft.tokens, target_choice)
         accepted = len(tokens) - 1
-        self._policy.observe_draft_result(draft.confidences, accepted)
+        self.policy.observe_draft_result(draft.confidences, accepted)
         sequence.n_past += len(tokens)
         sequence.hidden[:] = self._target.hidden(first + accepted)
         if accepted < len(draft.tokens):

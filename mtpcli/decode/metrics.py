@@ -87,6 +87,11 @@ class Timings:
     draft: float = 0.0
     verify: float = 0.0
 
+    def merge(self, other: Timings) -> None:
+        """Add another generation's times to these."""
+        for name in ("prompt", "decode", "draft", "verify"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     @property
     def rest(self) -> float:
         """Time of the rounds outside of llama.cpp's decodes."""

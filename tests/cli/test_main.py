@@ -20,7 +20,9 @@ def test_version_names_the_binding_and_llama_cpp(run_cli: Run) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["generate", "chat", "convert", "inspect", "demo"])
+@pytest.mark.parametrize(
+    "command", ["generate", "chat", "convert", "inspect", "demo", "bench", "batch"]
+)
 def test_help_loads_neither_llama_cpp_nor_numpy(run_cli: Run, command: str) -> None:
     result = run_cli(command, "--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
     assert result.exit_code == 0

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 
 _PREFIX = "mtpcli.ordered_head."
+# Gemma's 262144 tokens take llama.cpp milliseconds, the embedded pair's 2048 next to nothing.
+_LARGE_VOCABULARY = 32768
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,11 @@ class OrderedHead:
     top_k: int
     embedding: Rows
     projection: FloatArray
+
+    @property
+    def pays(self) -> bool:
+        """Whether choosing clusters takes less time than llama.cpp takes for all tokens."""
+        return self.clusters.size >= _LARGE_VOCABULARY
 
     def logits(self, state: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
         """Token ids and their logits, both `[top_k * tokens per cluster]`.

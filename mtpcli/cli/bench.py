@@ -1,0 +1,209 @@
+"""`mtpcli bench`: what drafting brings on this machine, for this file, by workload and depth."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mtpcli.cli import options
+
+if TYPE_CHECKING:
+    from mtpcli.bench import Result
+
+_BAR = 20
+_HEADINGS = (
+    "workload", "mode", "tokens/s", "range", "speedup", "", "accepted by position",
+    "tokens/round", "depths", "draft", "verify", "rest", "text",
+)  # fmt: skip
+
+
+def bench(
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="JSON with lists of prompts by name, or text with a prompt per line."),
+    ] = None,
+    depths: Annotated[
+        str, typer.Option(help="Fixed depths to compare, with commas between them.")
+    ] = "1,3,7",
+    runs: Annotated[int, typer.Option(min=1, help="Runs that count, after one that does not.")] = 3,
+    per_workload: Annotated[int, typer.Option(min=1, help="Prompts of each workload.")] = 3,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", min=2)] = 128,
+    temperature: options.Temperature = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of sampled text.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="A table in Markdown.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the speedups into this SVG file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the SVG file.")] = False,
+    model: options.Model = None,
+    ctx: options.Context = 2048,
+    threads: options.Threads = 0,
+    drafter: options.Drafter = None,
+) -> None:
+    """Compare plain decoding, the automatic depth and fixed depths on the same prompts.
+
+    Modes take turns on every prompt, and speedups are medians of ratios of neighbouring runs.
+    Times are milliseconds per round.
+
+    Examples:
+
+        mtpcli bench -m gemma-4-E2B-it-Q4_0.gguf
+
+        mtpcli bench --prompts mine.txt --temperature 0 --markdown
+    """
+    from mtpcli import bench as measure
+    from mtpcli.cli import output
+    from mtpcli.config import DraftConfig, RuntimeConfig
+    from mtpcli.errors import ModelError, UsageError
+    from mtpcli.session import Session, choose_pair
+
+    modes = (measure.PLAIN, measure.AUTO, *_depths(depths))
+    if plot and plot.exists() and not force:
+        raise UsageError(f"{plot} exists: --force replaces it")
+    workloads = [
+        replace(workload, prompts=workload.prompts[:per_workload])
+        for workload in measure.load_prompts(prompts or _own_prompts())
+    ]
+    paths = choose_pair(model, drafter, draft=True)
+    options.say_which_model(paths)
+    if not paths.drafter:
+        raise ModelError(f"no drafter that fits lies beside {paths.target}: name one by --drafter")
+    with Session(paths, DraftConfig(), RuntimeConfig(ctx, 1, threads)) as session:
+        sampling = options.sampling(
+            session.sampling, seed=seed, temperature=temperature, top_k=None, top_p=None
+        )
+        found = measure.run(
+            session, workloads, modes, sampling, runs=runs, max_tokens=max_tokens,
+            progress=_say if sys.stderr.isatty() else lambda message: None,
+        )  # fmt: skip
+    heading = f"{paths.target.name}, temperature {sampling.temperature:g}, {runs} runs"
+    if plot:
+        from mtpcli.cli.bench_plot import write_plot
+
+        write_plot(plot, heading, found)
+    rows = [_row(result, results[0]) for results in found for result in results]
+    if as_json:
+        output.print_json(
+            {
+                "model": str(paths.target),
+                "drafter": str(paths.drafter),
+                "temperature": sampling.temperature,
+                "seed": seed,
+                "runs": runs,
+                "results": rows,
+            }
+        )
+    elif markdown:
+        _print_markdown(rows)
+    else:
+        _print_table(rows, heading)
+
+
+def _depths(text: str) -> list[str]:
+    from mtpcli.config import MAX_DRAFT_DEPTH
+    from mtpcli.errors import UsageError
+
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(name.isdecimal() and 0 < int(name) <= MAX_DRAFT_DEPTH for name in names):
+        raise UsageError(f"--depths must be numbers from 1 to {MAX_DRAFT_DEPTH}, as in 1,3,7")
+    return list(dict.fromkeys(str(int(name)) for name in names))
+
+
+def _own_prompts() -> Path:
+    from mtpcli.demo.pack import SNAPSHOTS
+
+    return SNAPSHOTS / "heldout.json"
+
+
+def _say(message: str) -> None:
+    from mtpcli.cli.output import note
+
+    note(message)
+
+
+def _row(result: Result, plain: Result) -> dict[str, Any]:
+    """A result as plain numbers, for JSON and for tables."""
+    from mtpcli.bench import depth_counts
+
+    rounds = result.stats.rounds or 1
+    spent = result.timings
+
+    def per_round(seconds: float) -> float:
+        return round(seconds * 1e3 / rounds, 3)
+
+    return {
+        "workload": result.workload,
+        "mode": result.mode,
+        "tokens_per_second": round(result.speed, 1),
+        "slowest": round(min(result.speeds), 1),
+        "fastest": round(max(result.speeds), 1),
+        "speedup": round(result.speedup(plain), 3),
+        "acceptance_by_position": [
+            round(share, 3) for share in result.stats.acceptance_by_position
+        ],
+        "tokens_per_round": round(result.stats.tokens_per_round or 0.0, 2),
+        "depths": depth_counts(result.stats),
+        "draft_ms": per_round(spent.draft),
+        "verify_ms": per_round(spent.verify),
+        "rest_ms": per_round(spent.rest),
+        "equal": result.equal,
+    }
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """A row as text, in the order of the headings."""
+    total = sum(row["depths"].values()) or 1
+    shares = {depth: count / total for depth, count in row["depths"].items()}
+    common = sorted(shares, key=lambda depth: -shares[depth])[:3]
+    return [
+        row["workload"],
+        row["mode"],
+        f"{row['tokens_per_second']:.0f}",
+        f"{row['slowest']:.0f}-{row['fastest']:.0f}",
+        f"{row['speedup']:.2f}x",
+        "█" * max(1, round(row["speedup"] * _BAR / 3)),
+        " ".join(f"{share:.2f}" for share in row["acceptance_by_position"][:7]),
+        f"{row['tokens_per_round']:.2f}",
+        " ".join(f"{depth}:{shares[depth]:.0%}" for depth in sorted(common)),
+        f"{row['draft_ms']:.2f}",
+        f"{row['verify_ms']:.2f}",
+        f"{row['rest_ms']:.2f}",
+        "equal" if row["equal"] else "DIFFERS",
+    ]
+
+
+def _print_table(rows: list[dict[str, Any]], heading: str) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from mtpcli.cli.output import wants_colour
+    from mtpcli.sanitize import visible
+
+    terminal = sys.stdout.isatty()
+    # In a pipe a line is a line, however long.
+    console = Console(no_color=not wants_colour(sys.stdout), width=None if terminal else 220)
+    table = Table(box=box.SIMPLE_HEAD, title=Text(visible(heading)))
+    for number, name in enumerate(_HEADINGS):
+        table.add_column(name, justify="right" if 1 < number < 5 or 8 < number < 12 else "left")
+    for row in rows:
+        table.add_row(*(Text(visible(cell)) for cell in _cells(row)))
+    console.print(table)
+
+
+def _print_markdown(rows: list[dict[str, Any]]) -> None:
+    from mtpcli.sanitize import visible
+
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(visible(cell).replace("|", r"\|") for cell in cells) + " |"
+
+    keep = [number for number, name in enumerate(_HEADINGS) if name]
+    typer.echo(line([_HEADINGS[number] for number in keep]))
+    typer.echo("|" + "---|" * len(keep))
+    for row in rows:
+        cells = _cells(row)
+        typer.echo(line([cells[number] for number in keep]))

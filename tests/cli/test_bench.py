@@ -1,0 +1,47 @@
+"""`mtpcli bench`: plain, automatic and fixed depths on the same prompts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import Pair, Result
+
+Run = Callable[..., Result]
+
+
+def test_modes_give_the_same_text(run_cli: Run, demo_pair: Pair, tmp_path: Path) -> None:
+    prompts = {"story": ["Tell me a story about Mia, a small fox."], "hello": ["Hello!"]}
+    (tmp_path / "prompts.json").write_text(json.dumps(prompts))
+    arguments = ["bench", "-m", demo_pair.target, "--prompts", "prompts.json", "--runs", "1"]
+    arguments += ["--depths", "2", "-n", "24", "--plot", "speed.svg", "--seed", "3"]
+    result = run_cli(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""
+    rows = json.loads(result.stdout)["results"]
+    assert [(row["workload"], row["mode"]) for row in rows] == [
+        (name, mode) for name in prompts for mode in ("plain", "auto", "2")
+    ]
+    for row in rows:
+        assert row["equal"]
+        assert row["tokens_per_second"] > 0
+        assert row["speedup"] == 1.0 or row["mode"] != "plain"
+    fixed = rows[2]
+    assert len(fixed["acceptance_by_position"]) == 2
+    assert fixed["depths"].keys() <= {"0", "1", "2"}
+    assert rows[0]["depths"].keys() == {"0"}
+    assert (tmp_path / "speed.svg").read_text().startswith("<svg")
+
+    again = run_cli(*arguments, "--markdown")
+    assert again.exit_code == 2 and "--force" in again.stderr
+    table = run_cli(*arguments, "--markdown", "--force").stdout.splitlines()
+    assert len(table) == 2 + len(rows)
+    assert {line.count("|") for line in table} == {13}
+
+
+def test_depths_that_are_none(run_cli: Run) -> None:
+    for depths in ("0", "16", "x", "-1"):
+        result = run_cli("bench", "--depths", depths)
+        assert result.exit_code == 2
+        assert result.stderr.startswith("error: ") and "--depths" in result.stderr
