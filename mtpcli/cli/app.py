@@ -52,6 +52,8 @@ def root(
 
         model = "~/models/gemma-4-E4B-it-Q8_0.gguf"
         generate.temperature = 0.7
+
+    Exit codes: 0 done, 1 a bug, 2 usage, 3 a model file, 4 input or output, 130 interrupted.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

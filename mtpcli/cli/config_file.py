@@ -1,7 +1,7 @@
 """The user's defaults for options, from a TOML file.
 
-Keys are long option names without the dashes. At the top they serve every command that has the
-option, in a table of a command's name only that one:
+Keys are long option names without the dashes. At the top they serve every command that runs a
+model and has the option, in a table of a command's name only that one:
 
     model = "~/models/gemma-4-E4B-it-Q8_0.gguf"
 
@@ -70,9 +70,9 @@ def defaults(commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                     raise UsageError(f"{path}: [{key}] {name}: no option of that command")
                 _set(found[key], name, options[key][name], inner, path)
             continue
-        users = [name for name in commands if key in options[name]]
+        users = [name for name in commands if {key, "model"} <= options[name].keys()]
         if not users:
-            raise UsageError(f"{path}: {key}: no command has such an option")
+            raise UsageError(f"{path}: {key}: no command that runs a model has such an option")
         for name in users:
             _set(found[name], key, options[name][key], value, path)
     return found

@@ -46,6 +46,11 @@ def convert(
     Types: auto f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1, or a preset of llama.cpp such as Q4_K_M.
 
     Prints the files written.
+
+    Examples:
+
+        mtpcli convert gemma-4-E4B-it --drafter gemma-4-E4B-it-assistant -o models
+        mtpcli convert gemma-4-E4B-it -o models --outtype Q4_K_M --force
     """
     from convert import OUTTYPES, rewrite_drafter
     from mtpcli.presets import PRESETS, convert_pair

@@ -58,13 +58,16 @@ def generate(
 
     The answer goes to standard output token by token, everything else to standard error.
 
+    The same seed gives the same text, with and without a drafter.
+    A reader that leaves (`| head -1`) ends it quietly. With `xargs -P` use --json: one line each.
+
     Examples:
 
         mtpcli generate "Write a story about a fox."
-
-        git diff | mtpcli generate "Write a commit message."
-
+        git diff | mtpcli generate "Write a commit message." > msg
         mtpcli generate -f notes.txt "Summarise." --json --seed 7
+        mtpcli generate --json-schema person.schema.json "Ada Lovelace, 36" | jq .name
+        mtpcli generate --grammar chess.gbnf "Your move?" --temperature 0
     """
     text = _prompt_text(prompt, file or [])
 

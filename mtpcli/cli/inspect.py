@@ -27,6 +27,11 @@ def inspect_files(
 
     A target named alone is checked with the drafter beside it.
     Two files that do not fit end with exit code 3.
+
+    Examples:
+
+        mtpcli inspect models/gemma-4-E4B-it-Q8_0.gguf
+        mtpcli inspect target.gguf drafter.gguf --json | jq .pair
     """
     from mtpcli.cli.output import print_json
     from mtpcli.errors import ModelError

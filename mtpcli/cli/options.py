@@ -24,23 +24,21 @@ _OUTPUT = "Form of the answer"
 
 
 def files(*endings: str) -> Callable[[str], list[str]]:
-    """Shell completion by files with these endings, and by the folders on the way to them."""
+    """Shell completion by files with these endings; none where there are folders to choose from.
+
+    Without a suggestion of ours the shell suggests files by itself, and folders better than we do.
+    """
 
     def complete(incomplete: str) -> list[str]:
-        folder, _, begun = incomplete.rpartition("/")
-        base = Path(f"{folder}/" if "/" in incomplete else ".").expanduser()
+        folder, slash, begun = incomplete.rpartition("/")
         try:
-            names = [path.name + "/" * path.is_dir() for path in base.iterdir()]
+            paths = list(Path(folder + slash or ".").expanduser().iterdir())
         except OSError:
             return []
-        before = f"{folder}/" if "/" in incomplete else ""
-        return sorted(
-            before + name
-            for name in names
-            if name.startswith(begun)
-            and (begun or not name.startswith("."))
-            and name.endswith(("/", *endings))
-        )
+        paths = [path for path in paths if path.name.startswith(begun)]
+        if any(path.is_dir() for path in paths):
+            return []
+        return sorted(folder + slash + path.name for path in paths if path.suffix in endings)
 
     return complete
 
