@@ -59,6 +59,11 @@ RULES = [
         "mtpcli.decode",
         ("mtpcli.prompt", "mtpcli.pair", "mtpcli.session", "mtpcli.demo", "convert"),
     ),
+    Rule(
+        "a batch generates through a session, and leaves files of models to it",
+        "mtpcli.batch",
+        ("mtpcli.llama", "mtpcli.pair", "mtpcli.demo", "convert"),
+    ),
     *(
         Rule(
             "acceptance, sampling, depth and figures are pure",
