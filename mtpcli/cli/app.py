@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mtpcli.cli.batch import batch
 from mtpcli.cli.chat import chat
 from mtpcli.cli.config_file import defaults, location
 from mtpcli.cli.convert import convert
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(chat)
+app.command()(batch)
 app.command()(convert)
 app.command("inspect")(inspect_files)
 app.command()(demo)
