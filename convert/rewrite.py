@@ -1,8 +1,9 @@
 """Drafter files from before llama.cpp knew them, rewritten to what it loads today.
 
 Converters of that time called the architecture `gemma4_assistant`, used a few keys and tensor
-names of their own, and stored the ordered head as tensors, which llama.cpp now refuses. Everything
-else is as it is today, so tensors are copied as they are, whatever their type.
+names of their own, and stored the ordered head as tensors. Some later ones have today's names, but
+still those tensors, which llama.cpp refuses. Everything else is as it is today, so tensors are
+copied as they are, whatever their type.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from convert.model import DRAFTER_ARCH, FINGERPRINT_KEY, fingerprint, tensor_spe
 from convert.writer import Keys, OutTensor, Piece, packed_metadata
 
 OLD_ARCH = "gemma4_assistant"
-KEY_RENAMES = {"n_embd_backbone": "embedding_length_out"}
+BACKBONE = "n_embd_backbone"
+KEY_RENAMES = {BACKBONE: "embedding_length_out"}
 HEAD_KEYS = frozenset(("use_ordered_embeddings", "n_centroids", "centroid_top_k"))
 TENSOR_RENAMES = {
     "mtp.pre_projection.weight": "nextn.pre_projection.weight",
     "mtp.post_projection.weight": "nextn.post_projection.weight",
 }
-CENTROIDS = "mtp.centroids.weight"
-ORDERINGS = ("mtp.token_ordering.weight", "mtp.token_ordering")
+CENTROIDS = ("mtp.centroids.weight", "masked_embd_centroids.weight")
+ORDERINGS = ("mtp.token_ordering.weight", "mtp.token_ordering", "masked_embd_ordering")
 DEFAULT_TOP_K = 32
 PIECE_BYTES = 1 << 20
 
@@ -42,33 +44,34 @@ def plan_rewrite(old: Path) -> tuple[Keys, list[OutTensor]]:
         ConvertError: not an old drafter file, or not a complete one.
     """
     header = read_header(old)
-    found = header.value("general.architecture")
-    if found != OLD_ARCH:
+    arch = header.value("general.architecture")
+    has_head = any(name in header.tensors for name in CENTROIDS + ORDERINGS)
+    if arch != OLD_ARCH and not (arch == DRAFTER_ARCH and has_head):
         raise ConvertError(
-            f"{old}: is a file of architecture {found!r}; only drafters of architecture"
+            f"{old}: is a file of architecture {arch!r}; only drafters of architecture"
             f" {OLD_ARCH} need to be rewritten, others load as they are"
         )
-    config = _config(header)
+    config = _config(header, arch)
     tensors = dict(header.tensors)
     head = _take_head(tensors, header, config)
     out = _out_tensors(tensors, config)
-    return _keys(header, config, head), out
+    return _keys(header, arch, config, head), out
 
 
-def _config(header: Header) -> ModelConfig:
-    """The drafter's shape, from its old keys."""
+def _config(header: Header, arch: str) -> ModelConfig:
+    """The drafter's shape, from its keys."""
 
     def whole(key: str, *default: int) -> int:
-        value = header.value(f"{OLD_ARCH}.{key}", *default)
+        value = header.value(f"{arch}.{key}", *default)
         if type(value) is not int or value < 1:
-            raise ConvertError(f"{header.path}: {OLD_ARCH}.{key} is {value!r}")
+            raise ConvertError(f"{header.path}: {arch}.{key} is {value!r}")
         return value
 
     def by_layer(key: str, item: type) -> tuple[Any, ...]:
-        value = header.value(f"{OLD_ARCH}.{key}")
+        value = header.value(f"{arch}.{key}")
         values = value if isinstance(value, list) else [value] * layers
         if len(values) != layers or not all(type(one) is item for one in values):
-            raise ConvertError(f"{header.path}: {OLD_ARCH}.{key} is {value!r:.80}")
+            raise ConvertError(f"{header.path}: {arch}.{key} is {value!r:.80}")
         return tuple(values)
 
     layers = whole("block_count")
@@ -86,7 +89,7 @@ def _config(header: Header) -> ModelConfig:
         sliding_window=whole("attention.sliding_window"),
         context=whole("context_length"),
         shared_kv_layers=layers,
-        backbone_hidden=whole("n_embd_backbone"),
+        backbone_hidden=whole(BACKBONE if arch == OLD_ARCH else KEY_RENAMES[BACKBONE]),
         centroid_top_k=whole("centroid_top_k", DEFAULT_TOP_K),
     )
 
@@ -102,13 +105,14 @@ def _take_head(
     tensors: dict[str, FileTensor], header: Header, config: ModelConfig
 ) -> OrderedHead | None:
     """Take the ordered head's tensors out of the file's."""
-    centroids = tensors.pop(CENTROIDS, None)
-    orderings = [tensors.pop(name) for name in ORDERINGS if name in tensors]
-    if centroids is None and not orderings:
+    found = [
+        [tensors.pop(name) for name in names if name in tensors] for names in (CENTROIDS, ORDERINGS)
+    ]
+    if found == [[], []]:
         return None
-    if centroids is None or len(orderings) != 1:
-        raise ConvertError(f"{header.path}: has half of an ordered head")
-    ordering = orderings[0]
+    if [len(tensors) for tensors in found] != [1, 1]:
+        raise ConvertError(f"{header.path}: has half of an ordered head, or more than one")
+    (centroids,), (ordering,) = found
     if centroids.shape[1:] != (config.hidden,) or ordering.shape != (config.vocab,):
         raise ConvertError(f"{header.path}: its ordered head does not fit its other tensors")
     if ordering.kind != gguf.GGMLQuantizationType.I32:
@@ -150,12 +154,12 @@ def _pieces(tensor: FileTensor) -> Iterator[Piece]:
         yield partial(tensor.read, start, min(PIECE_BYTES, tensor.nbytes - start))
 
 
-def _keys(header: Header, config: ModelConfig, head: OrderedHead | None) -> Keys:
+def _keys(header: Header, arch: str, config: ModelConfig, head: OrderedHead | None) -> Keys:
     """The old keys under their new names, and those that were not there."""
     keys: Keys = {}
     for name, packed in header.keys.items():
         prefix, dot, rest = name.partition(".")
-        if prefix != OLD_ARCH:
+        if prefix != arch:
             keys[name] = packed
         elif rest not in HEAD_KEYS:
             keys[DRAFTER_ARCH + dot + KEY_RENAMES.get(rest, rest)] = packed

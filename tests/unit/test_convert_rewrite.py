@@ -37,7 +37,9 @@ def modern(tmp_path: Path) -> Path:
     return convert_model(snapshot, tmp_path / "modern.gguf", "q8_0")
 
 
-def write_old(modern: Path, path: Path, edit: Edit = lambda keys, tensors: None) -> Path:
+def write_old(
+    modern: Path, path: Path, edit: Edit = lambda keys, tensors: None, arch: str = OLD
+) -> Path:
     """What a converter of the time would have written instead of `modern`."""
     keys, tensors = read(modern)
     kind = gguf.GGMLQuantizationType
@@ -53,11 +55,11 @@ def write_old(modern: Path, path: Path, edit: Edit = lambda keys, tensors: None)
     keys[f"{OLD}.n_embd_backbone"] = keys.pop(f"{NEW}.embedding_length_out")
     del keys[f"{NEW}.nextn_predict_layers"], keys["mtpcli.fingerprint"]
     edit(keys, tensors)
-    writer = gguf.GGUFWriter(path, OLD)
+    writer = gguf.GGUFWriter(path, arch)
     for name, (types, value) in keys.items():
         if name != "general.architecture":
             item = types[-1] if len(types) > 1 else None
-            writer.add_key_value(name.replace(NEW, OLD), value, types[0], item)
+            writer.add_key_value(name.replace(NEW, arch), value, types[0], item)
     for name, (tensor_type, _, data) in tensors.items():
         writer.add_tensor(name, data, raw_dtype=tensor_type)
     writer.write_header_to_file()
@@ -77,6 +79,26 @@ def test_a_rewritten_file_is_the_one_converted_today(modern: Path, tmp_path: Pat
     for name, (kind, shape, data) in wanted_tensors.items():
         assert tensors[name][:2] == (kind, shape)
         np.testing.assert_array_equal(tensors[name][2], data)
+
+
+def test_todays_names_with_a_head_of_tensors(modern: Path, tmp_path: Path) -> None:
+    def rename(keys: dict[str, Any], tensors: dict[str, Any]) -> None:
+        tensors["masked_embd_centroids.weight"] = tensors.pop("mtp.centroids.weight")
+        tensors["masked_embd_ordering"] = tensors.pop("mtp.token_ordering.weight")
+        for part in ("pre", "post"):
+            tensor = tensors.pop(f"mtp.{part}_projection.weight")
+            tensors[f"nextn.{part}_projection.weight"] = tensor
+        keys[f"{NEW}.embedding_length_out"] = keys.pop(f"{OLD}.n_embd_backbone")
+        keys[f"{NEW}.nextn_predict_layers"] = ([gguf.GGUFValueType.UINT32], 4)
+        for key in ("centroid_top_k", "n_centroids"):
+            keys[f"{NEW}.{key}"] = keys.pop(f"{OLD}.{key}")
+
+    old = write_old(modern, tmp_path / "old.gguf", rename, arch=NEW)
+    (keys, tensors), (wanted_keys, wanted_tensors) = (
+        read(path) for path in (rewrite_drafter(old, tmp_path / "out"), modern)
+    )
+    assert keys == wanted_keys
+    assert tensors.keys() == wanted_tensors.keys()
 
 
 def test_quantised_centroids_are_unpacked(modern: Path, tmp_path: Path) -> None:
