@@ -11,7 +11,7 @@ TORCH       ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint reference bench
+.PHONY: help setup demo test slow lint reference bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ demo: setup ## generate with the embedded pair, with and without its drafter
 
 test: setup ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+slow: setup ## run the tests that take minutes, such as fifty kills of one batch
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: setup ## check format, style and types
 	$(BIN)/ruff format --check .
