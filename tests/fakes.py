@@ -113,9 +113,13 @@ class FakeDrafter:
     """Drafts what the target will say, except where `wrong` says no.
 
     It reads the target's cells as the real one does, so a stale cell or a wrong hidden row shows.
+
+    Attributes:
+        obedient: it drafts what the sequence's constraint allows.
     """
 
     name = "fake"
+    obedient = True
     decode_seconds = 0.0
 
     def __init__(self, target: FakeTarget, wrong: Sequence[int] = ()) -> None:
@@ -133,9 +137,14 @@ class FakeDrafter:
         np.testing.assert_array_equal(request.hidden, toy_hidden(context))
         context.append(request.token)
         draft = Draft()
+        constraint = request.constraint.clone() if request.constraint and self.obedient else None
         while len(draft.tokens) < request.depth:
             position = len(context)
-            token = sampling.choose(toy_logits(context), request.sampling, position)
+            token = sampling.choose(
+                toy_logits(context), request.sampling, position, constraint=constraint
+            )
+            if constraint:
+                constraint.accept(token)
             wrong = position in self._wrong
             if wrong:
                 token = (token + 1) % VOCAB
@@ -144,10 +153,53 @@ class FakeDrafter:
             draft.confidences.append(0.1 if wrong else 0.9)
             if not go_on(draft.confidences):
                 break
+        if constraint:
+            constraint.close()
         return draft
 
     def close(self) -> None:
         self.closed += 1
+
+
+class FakeConstraint:
+    """Neighbours differ by no multiple of three, and the end comes after six tokens or later.
+
+    Attributes:
+        open: how many there are that nobody has closed; shared by clones.
+        asked: the largest number of tokens that were asked about at once; shared by clones.
+    """
+
+    def __init__(self) -> None:
+        self.open, self.asked = [1], [0]
+        self._tokens: list[int] = []
+        self._closed = self._ended = False
+
+    def allowed(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        assert not self._closed
+        self.asked[0] = max(self.asked[0], ids.size)
+        if self._ended:
+            return np.ones(ids.size, np.bool_)
+        last = self._tokens[-1] if self._tokens else 1
+        good: npt.NDArray[np.bool_] = (ids - last) % 3 != 0
+        good[ids == END] = len(self._tokens) >= 6
+        return good
+
+    def accept(self, token: int) -> None:
+        assert self.allowed(np.array([token]))[0], f"{token} after {self._tokens}"
+        self._ended |= token == END
+        self._tokens.append(token)
+
+    def clone(self) -> FakeConstraint:
+        other = FakeConstraint()
+        other.open, other.asked = self.open, self.asked
+        other._tokens, other._ended = list(self._tokens), self._ended
+        self.open[0] += 1
+        return other
+
+    def close(self) -> None:
+        assert not self._closed, "closed twice"
+        self._closed = True
+        self.open[0] -= 1
 
 
 class ListStream:
