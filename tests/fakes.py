@@ -136,7 +136,7 @@ class FakeDrafter:
         assert len(context) == request.position, "the drafter sees stale cells"
         np.testing.assert_array_equal(request.hidden, toy_hidden(context))
         context.append(request.token)
-        draft = Draft()
+        draft = Draft(source=self.name)
         constraint = request.constraint.clone() if request.constraint and self.obedient else None
         while len(draft.tokens) < request.depth:
             position = len(context)

@@ -47,6 +47,10 @@ class DepthPolicy(Protocol):
         """How many tokens of a finished draft are worth a row of the verify."""
         ...
 
+    def take(self, source: str, confidences: Sequence[float]) -> int:
+        """How many tokens that cost nothing to propose are verified instead of a draft."""
+        ...
+
     def observe_draft(self, rows: int, steps: int, seconds: float) -> None:
         """So many draft steps of so many rows took so long."""
         ...
@@ -59,8 +63,10 @@ class DepthPolicy(Protocol):
         """A round took so long outside of drafting and verifying."""
         ...
 
-    def observe_draft_result(self, confidences: Sequence[float], accepted: int) -> None:
-        """So many tokens of a draft were accepted."""
+    def observe_draft_result(
+        self, source: str, confidences: Sequence[float], accepted: int
+    ) -> None:
+        """So many tokens of a drafter's draft were accepted."""
         ...
 
 
@@ -82,6 +88,10 @@ class FixedDepth:
         """All."""
         return len(confidences)
 
+    def take(self, source: str, confidences: Sequence[float]) -> int:
+        """None: who asks for a depth asks for the drafter's."""
+        return 0
+
     def observe_draft(self, rows: int, steps: int, seconds: float) -> None:
         """Not used."""
 
@@ -91,7 +101,9 @@ class FixedDepth:
     def observe_rest(self, seconds: float) -> None:
         """Not used."""
 
-    def observe_draft_result(self, confidences: Sequence[float], accepted: int) -> None:
+    def observe_draft_result(
+        self, source: str, confidences: Sequence[float], accepted: int
+    ) -> None:
         """Not used."""
 
 
@@ -220,12 +232,13 @@ class AutoDepth:
 
     Attributes:
         costs: measured before, and refined by every round.
-        acceptance: estimated while running.
+        acceptance: of the drafter, estimated while running.
     """
 
     def __init__(self, costs: Costs, max_depth: int = MAX_DRAFT_DEPTH) -> None:
         self.costs = costs
         self.acceptance = Acceptance(max_depth)
+        self._free: dict[str, Acceptance] = {}  # of what is proposed without a drafter
         self._max_depth = max_depth
         self._sequences = 1
         self._last_rows = 0
@@ -267,7 +280,7 @@ class AutoDepth:
         if self._trying:
             return True
         drafted = len(confidences)
-        values = self._values(confidences)
+        values = self._values(self.acceptance, confidences)
         chance = self.acceptance.survival(confidences)
         # A value is in tokens: what a round gives, less what its time would give otherwise.
         tokens = values[-1] + self._rate * self._verify(drafted)
@@ -281,7 +294,7 @@ class AutoDepth:
 
     def keep(self, confidences: Sequence[float]) -> int:
         """The length to verify; a doubtful end, or all of it, may not be worth its rows."""
-        values = self._values(confidences)
+        values = self._values(self.acceptance, confidences)
         best = values.index(max(values))
         self._cuts += best < len(confidences)
         if self._trying or self._cuts == _CUTS:
@@ -290,12 +303,21 @@ class AutoDepth:
             return len(confidences)
         return best
 
-    def _values(self, confidences: Sequence[float]) -> list[float]:
-        """What verifying 0, 1, ... all of these drafted tokens is worth."""
+    def take(self, source: str, confidences: Sequence[float]) -> int:
+        """As many as make the round worth more than one at the best rate that drafts give."""
+        values = self._values(self._free_acceptance(source), confidences)
+        best = max(values)
+        return values.index(best) if best > 0 else 0
+
+    def _free_acceptance(self, source: str) -> Acceptance:
+        return self._free.setdefault(source, Acceptance(self._max_depth))
+
+    def _values(self, acceptance: Acceptance, confidences: Sequence[float]) -> list[float]:
+        """What verifying 0, 1, ... all of these is worth: tokens, less those lost in time."""
         tokens, values = 1.0, []
         for depth in range(len(confidences) + 1):
             if depth:
-                tokens += self.acceptance.survival(confidences[:depth])
+                tokens += acceptance.survival(confidences[:depth])
             values.append(tokens - self._rate * self._verify(depth))
         return values
 
@@ -327,8 +349,13 @@ class AutoDepth:
         limit = _OUTLIER * self.costs.rest if self.costs.rest else seconds
         self.costs.rest += _SMOOTHING * (min(seconds, limit) - self.costs.rest)
 
-    def observe_draft_result(self, confidences: Sequence[float], accepted: int) -> None:
+    def observe_draft_result(
+        self, source: str, confidences: Sequence[float], accepted: int
+    ) -> None:
         """Refine how often drafts are right."""
+        if source in self._free:
+            self._free[source].observe(confidences, accepted)
+            return
         self.acceptance.observe(confidences, accepted)
         if self._trying and len(confidences) == accepted:
             # It was only a try, and all of it was right: do not wait long for the next one.

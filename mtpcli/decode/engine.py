@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mtpcli.config import MAX_DRAFT_DEPTH
 from mtpcli.decode import sampling, verify
 from mtpcli.decode.depth import DepthPolicy
 from mtpcli.decode.drafters.base import Draft, Drafter, DraftRequest
@@ -217,8 +218,12 @@ class Engine:
         requests, owners = [], []
         limit = self.policy.plan(len(sequences)) if self._drafter else 0
         for index, sequence in enumerate(sequences):
-            depth = min(limit, sequence.room) if sequence.drafting else 0
-            if depth:
+            if not sequence.drafting:
+                continue
+            found = sequence.lookup.draft(min(MAX_DRAFT_DEPTH, sequence.room))
+            if found.tokens and (taken := self.policy.take(found.source, found.confidences)):
+                drafts[index] = found.cut(taken)
+            elif depth := min(limit, sequence.room):
                 owners.append(index)
                 requests.append(
                     DraftRequest(
@@ -233,12 +238,12 @@ class Engine:
                 )
         if self._drafter and requests:
             decoding, started = self._drafter.decode_seconds, perf_counter()
-            found = self._drafter.draft(requests, self.policy.go_on)
+            made = self._drafter.draft(requests, self.policy.go_on)
             seconds = perf_counter() - started
-            steps = max(len(draft.tokens) for draft in found)
+            steps = max(len(draft.tokens) for draft in made)
             self.policy.observe_draft(len(requests), steps, seconds)
             self.timings.draft += self._drafter.decode_seconds - decoding
-            for owner, draft in zip(owners, found, strict=True):
+            for owner, draft in zip(owners, made, strict=True):
                 drafts[owner] = draft.cut(self.policy.keep(draft.confidences))
         return drafts
 
@@ -268,21 +273,20 @@ class Engine:
 
         tokens = verify.accept(draft.tokens, target_choice)
         accepted = len(tokens) - 1
-        self.policy.observe_draft_result(draft.confidences, accepted)
+        self.policy.observe_draft_result(draft.source, draft.confidences, accepted)
         sequence.n_past += len(tokens)
         sequence.hidden[:] = self._target.hidden(first + accepted)
         if accepted < len(draft.tokens):
             # Before the next draft: the drafter reads these cells.
             self._target.forget(sequence.slot, sequence.n_past)
         before = len(sequence.tokens)
-        drafter = self._drafter.name if self._drafter else TARGET
         for index, token in enumerate(tokens):
-            origin = drafter if index < accepted else TARGET
+            origin = draft.source if index < accepted else TARGET
             sequence.commit(token, is_end=self._is_end(token), origin=origin)
             if sequence.finish_reason:
                 break
         kept = len(sequence.tokens) - before
-        sequence.stats.add(len(draft.tokens), min(accepted, kept), kept)
+        sequence.stats.add(len(draft.tokens), min(accepted, kept), kept, draft.source)
 
 
 def _choose(sequence: Sequence, logits: FloatArray, position: int) -> int:

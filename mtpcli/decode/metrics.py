@@ -15,6 +15,7 @@ class SpeculationStats:
         drafted, accepted: tokens.
         tokens: tokens kept in the rounds, the target's own included.
         drafted_at, accepted_at: counts by position in the draft, the first position first.
+        by_source: drafted and accepted tokens, by the name of who proposed them.
     """
 
     rounds: int = 0
@@ -24,9 +25,14 @@ class SpeculationStats:
     tokens: int = 0
     drafted_at: list[int] = field(default_factory=list)
     accepted_at: list[int] = field(default_factory=list)
+    by_source: dict[str, list[int]] = field(default_factory=dict)
 
-    def add(self, drafted: int, accepted: int, kept: int) -> None:
+    def add(self, drafted: int, accepted: int, kept: int, source: str = "") -> None:
         """Count one round: `kept` tokens stayed, `accepted` of the `drafted` ones among them."""
+        if drafted:
+            by_source = self.by_source.setdefault(source, [0, 0])
+            by_source[0] += drafted
+            by_source[1] += accepted
         self.rounds += 1
         self.plain_rounds += drafted == 0
         self.drafted += drafted
@@ -48,6 +54,10 @@ class SpeculationStats:
             mine.extend([0] * (len(theirs) - len(mine)))
             for position, count in enumerate(theirs):
                 mine[position] += count
+        for source, (drafted, accepted) in other.by_source.items():
+            counts = self.by_source.setdefault(source, [0, 0])
+            counts[0] += drafted
+            counts[1] += accepted
 
     @property
     def acceptance(self) -> float | None:

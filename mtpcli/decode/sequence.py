@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mtpcli.config import SamplingConfig
 from mtpcli.decode.constraint import Constraint
+from mtpcli.decode.drafters.lookup import LookupIndex
 from mtpcli.decode.metrics import SpeculationStats
 
 FinishReason = Literal["stop", "length", "context"]
@@ -75,6 +76,7 @@ class Sequence:
         finish_reason: None while under way. `stop`: the model's own end or a stop string; `length`:
             the token limit; `context`: no cell is left.
         stats: what was drafted and accepted.
+        lookup: where its tokens stood before, prompt included.
         constraint: where the text stands in its grammar; closed with the release.
         released: the slot belongs to others again.
     """
@@ -90,6 +92,7 @@ class Sequence:
         self.hidden: npt.NDArray[np.float32] = np.zeros(n_embd, np.float32)
         self.finish_reason: FinishReason | None = None
         self.stats = SpeculationStats()
+        self.lookup = LookupIndex(request.prompt)
         self.constraint: Constraint | None = None
         self.released = False
         self._n_ctx = n_ctx
@@ -111,6 +114,7 @@ class Sequence:
         """Keep a token, and see whether it is the last one."""
         self.tokens.append(token)
         self.origins.append(origin)
+        self.lookup.add(token)
         if is_end:
             self._finish("stop")
             return

@@ -46,7 +46,7 @@ class World:
             policy.observe_draft(1, steps, draft)
             policy.observe_verify(depth + 1, verify)
             policy.observe_rest(0.0)
-            policy.observe_draft_result(confidences, accepted)
+            policy.observe_draft_result("mtp", confidences, accepted)
             tokens += accepted + 1
             seconds += draft + verify
             depths.append(depth)

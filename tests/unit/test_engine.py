@@ -288,9 +288,16 @@ class Whim:
     def observe_rest(self, seconds: float) -> None:
         assert seconds >= 0
 
-    def observe_draft_result(self, confidences: abc.Sequence[float], accepted: int) -> None:
-        # The fake drafter is sure of what is right.
-        assert [value > 0.5 for value in confidences[:accepted]] == [True] * accepted
+    def take(self, source: str, confidences: abc.Sequence[float]) -> int:
+        assert source == "lookup"
+        return self._dice.randrange(len(confidences) + 1)
+
+    def observe_draft_result(
+        self, source: str, confidences: abc.Sequence[float], accepted: int
+    ) -> None:
+        if source == "fake":
+            # That one is sure of what is right.
+            assert [value > 0.5 for value in confidences[:accepted]] == [True] * accepted
         self.drafted += len(confidences)
         self.accepted += accepted
 

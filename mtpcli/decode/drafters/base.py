@@ -39,14 +39,21 @@ class DraftRequest:
 
 @dataclass
 class Draft:
-    """Proposed tokens, and how sure the drafter was of each: its own probability, 0 to 1."""
+    """Proposed tokens.
+
+    Attributes:
+        tokens: in their order.
+        confidences: how sure the drafter was of each: its own probability, 0 to 1.
+        source: name of the drafter.
+    """
 
     tokens: list[int] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
+    source: str = ""
 
     def cut(self, length: int) -> Draft:
         """The first so many of them."""
-        return Draft(self.tokens[:length], self.confidences[:length])
+        return Draft(self.tokens[:length], self.confidences[:length], self.source)
 
 
 GoOn = Callable[[Sequence[float]], bool]

@@ -49,7 +49,7 @@ class MtpDrafter:
         go_on: GoOn,
     ) -> list[Draft]:
         batch, embd = self._context.batch, self._context.batch.embd
-        drafts = [Draft() for _ in requests]
+        drafts = [Draft(source=self.name) for _ in requests]
         active = list(range(len(requests)))
         for row, request in enumerate(requests):
             batch.token[row] = request.token
