@@ -10,6 +10,7 @@ drafter was. Depth 0, plain decoding, is one of the choices.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -212,19 +213,16 @@ class Acceptance:
             values.append(rate.value(values[-1] if values else None))
         return values
 
-    def survival(self, confidences: Sequence[float]) -> float:
-        """Chance that all of these tokens are accepted."""
-        chance = 1.0
+    def survivals(self, confidences: Sequence[float]) -> list[float]:
+        """Chances that the first 0, 1, ... all of these tokens are accepted."""
+        chances = [1.0]
         for confidence in confidences:
-            chance *= self._sure[_bin(confidence)].value()
-        return chance
+            chances.append(chances[-1] * self._sure[_bin(confidence)].value())
+        return chances
 
 
 def _bin(confidence: float) -> int:
-    return next(
-        (at for at, edge in enumerate(_CONFIDENCE_EDGES) if confidence <= edge),
-        len(_CONFIDENCE_EDGES) - 1,
-    )
+    return min(bisect_left(_CONFIDENCE_EDGES, confidence), len(_CONFIDENCE_EDGES) - 1)
 
 
 class AutoDepth:
@@ -280,10 +278,9 @@ class AutoDepth:
         if self._trying:
             return True
         drafted = len(confidences)
-        values = self._values(self.acceptance, confidences)
-        chance = self.acceptance.survival(confidences)
-        # A value is in tokens: what a round gives, less what its time would give otherwise.
-        tokens = values[-1] + self._rate * self._verify(drafted)
+        chances = self.acceptance.survivals(confidences)
+        values = self._values(chances)
+        chance, tokens = chances[-1], sum(chances)
         for depth in range(drafted + 1, self._max_depth + 1):
             chance *= self._chances[depth - 1]
             tokens += chance
@@ -294,7 +291,7 @@ class AutoDepth:
 
     def keep(self, confidences: Sequence[float]) -> int:
         """The length to verify; a doubtful end, or all of it, may not be worth its rows."""
-        values = self._values(self.acceptance, confidences)
+        values = self._values(self.acceptance.survivals(confidences))
         best = values.index(max(values))
         self._cuts += best < len(confidences)
         if self._trying or self._cuts == _CUTS:
@@ -305,19 +302,19 @@ class AutoDepth:
 
     def take(self, source: str, confidences: Sequence[float]) -> int:
         """As many as make the round worth more than one at the best rate that drafts give."""
-        values = self._values(self._free_acceptance(source), confidences)
+        acceptance = self._free.setdefault(source, Acceptance(self._max_depth))
+        values = self._values(acceptance.survivals(confidences))
         best = max(values)
         return values.index(best) if best > 0 else 0
 
-    def _free_acceptance(self, source: str) -> Acceptance:
-        return self._free.setdefault(source, Acceptance(self._max_depth))
+    def _values(self, chances: Sequence[float]) -> list[float]:
+        """What verifying 0, 1, ... tokens with these chances is worth, in tokens.
 
-    def _values(self, acceptance: Acceptance, confidences: Sequence[float]) -> list[float]:
-        """What verifying 0, 1, ... all of these is worth: tokens, less those lost in time."""
-        tokens, values = 1.0, []
-        for depth in range(len(confidences) + 1):
-            if depth:
-                tokens += acceptance.survival(confidences[:depth])
+        It is what the round gives, less what its time would give otherwise.
+        """
+        tokens, values = 0.0, []
+        for depth, chance in enumerate(chances):
+            tokens += chance
             values.append(tokens - self._rate * self._verify(depth))
         return values
 
