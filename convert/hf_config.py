@@ -20,6 +20,7 @@ UNIFIED_DRAFTER = "Gemma4UnifiedAssistantForCausalLM"
 TARGETS = ("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration", UNIFIED_TARGET)
 DRAFTERS = ("Gemma4AssistantForCausalLM", UNIFIED_DRAFTER)
 LAYER_TYPES = ("sliding_attention", "full_attention")
+ACTIVATION = "gelu_pytorch_tanh"  # llama.cpp has it built in
 MAX_LAYERS = 1000  # far beyond any member of the family; a damaged file must not exhaust memory
 
 
@@ -128,7 +129,9 @@ class _Fields:
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
-        value = self.values.get(key, default)
+        value = self.values.get(key)
+        if value is None:
+            return default
         if type(value) is not bool:
             raise ConvertError(f"{self.path}: `{key}` must be true or false, is {value!r}")
         return value
@@ -263,6 +266,9 @@ def _check(config: ModelConfig, text: _Fields) -> None:
         ),
         "`num_kv_shared_layers` must leave a layer with cells of its own": (
             not config.is_drafter and config.shared_kv_layers >= config.layers
+        ),
+        f"`hidden_activation` must be {ACTIVATION}": (
+            text.values.get("hidden_activation") not in (None, ACTIVATION)
         ),
         "full attention must have `rope_type` proportional": (
             rope.get("rope_type", "proportional") != "proportional"

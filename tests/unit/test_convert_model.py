@@ -358,6 +358,12 @@ def test_suppressed_tokens_of_a_unified_model(tmp_path: Path) -> None:
         convert(folder)
 
 
+def test_null_means_the_default(tmp_path: Path) -> None:
+    nothing = configure(tie_word_embeddings=None, attention_k_eq_v=None, rms_norm_eps=None)
+    file = convert(edited(tmp_path, nothing))
+    assert file.keys["gemma4.attention.layer_norm_rms_epsilon"] == pytest.approx(1e-6)
+
+
 def test_licence_and_base_model_come_from_the_card(target: Path) -> None:
     card = "---\nlicense: apache-2.0\nbase_model: google/gemma-4-T2B\n---\n# A model\n"
     (target / "README.md").write_text(card)
@@ -396,6 +402,7 @@ def test_licence_and_base_model_come_from_the_card(target: Path) -> None:
         (configure(enable_moe_block=True), "`num_experts` must be an integer"),
         (configure(attention_k_eq_v=True), "v_proj.weight belongs to no part"),
         (configure(use_bidirectional_attention="all"), "not supported"),
+        (configure(hidden_activation="silu"), "`hidden_activation` must be gelu_pytorch_tanh"),
     ],
 )
 def test_refuses_targets_that_contradict_themselves(
