@@ -345,10 +345,11 @@ def _checked(schema: Any, where: str) -> Schema:
             raise InputError(f"{where}: `{key}` is not supported")
         if not isinstance(value, _SHAPES.get(key, object)):
             raise InputError(f"{where}: {_shown(value)} is no value of `{key}`")
-    kinds = schema.get("type", [])
-    for kind in [kinds] if isinstance(kinds, str) else kinds if isinstance(kinds, list) else [None]:
-        if kind not in list(_BY_TYPE):
-            raise InputError(f"{where}: {_shown(schema['type'])} is no type")
+    kinds = schema.get("type", "null")
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    names = list(_BY_TYPE)
+    if not isinstance(kinds, list) or not kinds or not all(kind in names for kind in kinds):
+        raise InputError(f"{where}: {_shown(schema['type'])} is no type")
     if not all(isinstance(key, str) for key in schema.get("required", [])):
         raise InputError(f"{where}: {_shown(schema['required'])} is no value of `required`")
     return schema
