@@ -33,6 +33,12 @@ def run() -> int:
     except BrokenPipeError:
         _drop_stdout()
         return 0
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        # Typer ends the process by itself, with 1, when nobody reads any more.
+        _drop_stdout()
+        return 0
     except OSError as error:
         if error.filename is not None:
             return _usage_or_bug(error)
