@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import signal
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -389,3 +390,26 @@ def test_a_dry_run_counts() -> None:
     assert found.prompt_tokens == 8 * 3 + 11 * 4
     assert failures == ["line 3"]
     assert backend.target.decodes == [] and backend.requests == 0
+
+
+def test_signals_ask_to_stop_and_the_second_interrupts() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Stop() as stop:
+        assert not stop.requested
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.requested and not stop.expired
+        assert stop.signal is signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_signals_that_are_ignored_stay_so() -> None:
+    # As under nohup.
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stop() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,0 +1,242 @@
+"""`mtpcli batch` when things go wrong: kills, signals, full disks, two of it at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, Pair
+
+ROWS = 24
+Process = subprocess.Popen[bytes]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A batch, and what comes out when nobody disturbs it.
+
+    Attributes:
+        target: the model's file.
+        folder: where the input `in.jsonl` is.
+        whole: the undisturbed output.
+    """
+
+    target: Path
+    folder: Path
+    whole: bytes
+
+    def start(self, *arguments: str, **options: Any) -> Process:
+        """Start it with `out.jsonl` for output."""
+        return start(self.target, self.folder, *arguments, **options)
+
+    def run(self, *arguments: str, **options: Any) -> tuple[int, str, str]:
+        """Run it to its end: exit code, stdout, stderr."""
+        process = self.start(*arguments, **options)
+        stdout, stderr = process.communicate(timeout=120)
+        assert b"Traceback" not in stderr, stderr
+        return process.returncode, stdout.decode(), stderr.decode()
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "out.jsonl"
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "out.jsonl.part"
+
+    def wait_for(self, size: int, process: Process) -> None:
+        """Until the journal has so many bytes, or the process has ended."""
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if self.journal.exists() and self.journal.stat().st_size >= size:
+                return
+            time.sleep(0.001)
+
+
+def start(target: Path, folder: Path, *arguments: str, **options: Any) -> Process:
+    settings = ["-m", str(target), "--threads", "1", "--draft-depth", "2", "-p", "3"]
+    given = arguments or ("in.jsonl", "-o", "out.jsonl")
+    return subprocess.Popen(
+        [sys.executable, "-m", "mtpcli", "batch", *given, *settings, "--ctx", "256"],
+        stdin=subprocess.DEVNULL,
+        stdout=options.pop("stdout", subprocess.PIPE),
+        stderr=options.pop("stderr", subprocess.PIPE),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=folder,
+        **options,
+    )
+
+
+def write_input(folder: Path) -> None:
+    """Rows of different lengths, two of them bad, each longer than a few milliseconds."""
+    with (folder / "in.jsonl").open("w") as stream:
+        for number in range(ROWS):
+            row = {"prompt": f"Tell {number}", "max_tokens": 5 + number * 7 % 20, "id": number}
+            if number == 9:
+                row = {"prompt": ""}
+            stream.write("{broken\n" if number == 15 else json.dumps(row) + "\n")
+
+
+@pytest.fixture(scope="module")
+def whole(demo_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("whole")
+    write_input(folder)
+    work = Work(demo_pair.target, folder, b"")
+    code, stdout, stderr = work.run()
+    assert (code, stdout) == (4, ""), stderr
+    assert f"{ROWS} rows: {ROWS - 2} answered, 2 failed" in stderr
+    return work.output.read_bytes()
+
+
+@pytest.fixture
+def work(demo_pair: Pair, tmp_path: Path, whole: bytes) -> Work:
+    write_input(tmp_path)
+    return Work(demo_pair.target, tmp_path, whole)
+
+
+def kill_and_go_on(work: Work, kills: int, rng: random.Random) -> int:
+    """Kill the program at random moments of its work, then let it finish; how many hit it."""
+    hit = 0
+    # The journal is about as long as the output: moments are places in it, and a little later.
+    for target in sorted(rng.uniform(0, len(work.whole)) for _ in range(kills)):
+        process = work.start()
+        work.wait_for(int(target), process)
+        time.sleep(rng.uniform(0, 0.03))
+        process.kill()
+        _, stderr = process.communicate(timeout=60)
+        assert b"Traceback" not in stderr, stderr
+        hit += process.returncode == -signal.SIGKILL
+        if work.output.exists():
+            break
+    if not work.output.exists() or work.journal.exists():
+        code, _, said = work.run()
+        assert code == 4, said
+    return hit
+
+
+def test_killed_at_six_moments_the_result_is_the_same(work: Work) -> None:
+    assert kill_and_go_on(work, 6, random.Random(11)) >= 3
+    assert work.output.read_bytes() == work.whole
+    assert sorted(path.name for path in work.folder.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+@pytest.mark.slow
+def test_killed_at_fifty_moments_the_result_is_the_same(work: Work) -> None:
+    hits, round_number = 0, 0
+    while hits < 50:
+        hits += kill_and_go_on(work, 10, random.Random(round_number))
+        assert work.output.read_bytes() == work.whole
+        work.output.unlink()
+        round_number += 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_asked_to_stop_it_says_how_to_go_on(work: Work, number: signal.Signals) -> None:
+    process = work.start()
+    work.wait_for(2000, process)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (130, b"")
+    said = stderr.decode()
+    assert "Traceback" not in said
+    assert "interrupted; " in said and "run the same command again" in said
+    kept = work.journal.read_bytes().count(b"\n") - 1
+    assert f"{kept} finished rows are kept" in said
+    code, _, said = work.run()
+    assert code == 4
+    assert f"going on: {kept} rows are finished already" in said
+    assert f"{kept} of them before" in said
+    assert work.output.read_bytes() == work.whole
+
+
+def test_a_changed_input_or_option_is_refused(work: Work) -> None:
+    process = work.start()
+    work.wait_for(1500, process)
+    process.kill()
+    process.communicate()
+    kept = work.journal.read_bytes()
+    code, stdout, said = work.run("in.jsonl", "-o", "out.jsonl", "--temperature", "0.5")
+    assert (code, stdout, said.count("\n")) == (2, "", 1)
+    assert "--temperature none, now 0.5" in said and "--restart" in said
+    given = (work.folder / "in.jsonl").read_text()
+    with (work.folder / "in.jsonl").open("a") as stream:
+        stream.write('{"prompt": "one more"}\n')
+    code, _, said = work.run()
+    assert code == 2 and "the input" in said
+    assert work.journal.read_bytes() == kept, "what is finished stays"
+    (work.folder / "in.jsonl").write_text(given)
+    code, _, said = work.run("in.jsonl", "-o", "out.jsonl", "--restart")
+    assert code == 4 and "going on" not in said
+    assert work.output.read_bytes() == work.whole
+
+
+def test_two_on_one_output(work: Work) -> None:
+    first = work.start()
+    work.wait_for(1, first)
+    code, stdout, said = work.run()
+    assert (code, stdout, said.count("\n")) == (2, "", 1)
+    assert "another mtpcli batch" in said
+    first.communicate(timeout=60)
+    assert first.returncode == 4
+    assert work.output.read_bytes() == work.whole
+
+
+def limited(size: int) -> Callable[[], None]:
+    """No file of the process may grow beyond `size`: its disk is full there."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_full_disk_keeps_what_is_finished(work: Work) -> None:
+    code, stdout, said = work.run(preexec_fn=limited(2500))
+    assert (code, stdout) == (4, "")
+    error = said.splitlines()[-1]
+    assert error.startswith("error: cannot write ") and "finished rows are kept in" in error
+    assert "run the same command again" in error
+    assert not work.output.exists()
+    # All rows are finished, and there is no room for the output beside the journal's end.
+    code, _, said = work.run(preexec_fn=limited(work.journal.stat().st_size + 10))
+    assert code == 4 and "error: cannot write" in said
+    code, _, said = work.run()
+    assert code == 4 and "going on" in said
+    assert work.output.read_bytes() == work.whole
+
+
+def test_outputs_that_are_no_files(work: Work) -> None:
+    code, stdout, said = work.run("in.jsonl", "-o", "/dev/full")
+    assert (code, stdout) == (4, "")
+    assert said.splitlines()[-1].startswith("error: cannot write /dev/full: No space left")
+    code, stdout, _ = work.run("in.jsonl", "-o", "/dev/stdout", "-q")
+    assert (code, stdout.encode()) == (4, work.whole)
+    assert not Path("/dev/full.part").exists() and not Path("/dev/stdout.part").exists()
+
+
+def test_a_reader_that_leaves_ends_it_quietly(work: Work) -> None:
+    process = work.start("in.jsonl", "-q")
+    assert process.stdout and process.stderr
+    first = process.stdout.readline()
+    process.stdout.close()
+    assert first == work.whole.splitlines(keepends=True)[0]
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 0
+
+
+def test_nobody_reads_the_messages_and_the_work_goes_on(work: Work) -> None:
+    reader, writer = os.pipe()
+    process = work.start(stderr=writer)
+    os.close(writer)
+    os.close(reader)
+    process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert work.output.read_bytes() == work.whole
