@@ -49,7 +49,7 @@ def chat(
 
     from mtpcli.chat.conversation import Conversation
     from mtpcli.chat.talk import Settings, Talk
-    from mtpcli.cli.chat_input import make_input
+    from mtpcli.cli.chat_input import open_input
     from mtpcli.cli.chat_loop import Chat
     from mtpcli.cli.chat_screen import Screen
     from mtpcli.config import DraftConfig, RuntimeConfig
@@ -72,6 +72,8 @@ def chat(
             )
             if load:
                 screen.note(talk.load(load, key_folder=folder))
-            talking.run(make_input(folder / "history", talking.status, colour=screen.colour))
+            history, status = folder / "history", talking.status
+            with open_input(history, status, colour=screen.colour) as source:
+                talking.run(source)
         finally:
             talk.close()

@@ -99,8 +99,9 @@ def _keys() -> KeyBindings:
     @keys.add("enter")
     def send(event: KeyPressEvent) -> None:
         buffer: Buffer = event.current_buffer
-        if buffer.complete_state and buffer.complete_state.current_completion:
-            buffer.complete_state = None  # it stays as it was completed
+        chosen = buffer.complete_state and buffer.complete_state.current_completion
+        if chosen and buffer.text.endswith((" ", "/")):
+            buffer.complete_state = None  # a command that wants more, or a folder
         elif buffer.document.is_cursor_at_the_end and buffer.text.endswith("\\"):
             buffer.delete_before_cursor()
             buffer.newline(copy_margin=False)
@@ -163,8 +164,32 @@ def _history(path: Path) -> History:
     return _PrivateHistory(str(path))
 
 
-def make_input(history: Path, status: Callable[[], str], *, colour: bool) -> Input:
-    """An editor where there is a terminal to draw it on."""
+@contextlib.contextmanager
+def open_input(history: Path, status: Callable[[], str], *, colour: bool) -> Iterator[Input]:
+    """An editor where there is a terminal to draw it on, else lines."""
     if sys.stdin.isatty() and sys.stdout.isatty():
-        return Editor(history, status, colour=colour)
-    return Lines()
+        with _quiet_keys():
+            yield Editor(history, status, colour=colour)
+    else:
+        yield Lines()
+
+
+@contextlib.contextmanager
+def _quiet_keys() -> Iterator[None]:
+    """What is typed while nothing is asked for is not echoed; it waits for the next prompt."""
+    try:
+        import termios
+    except ImportError:  # Windows
+        yield
+        return
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    quiet = [*before]
+    # Keys arrive later as they were pressed: Enter as Enter, Ctrl-D as Ctrl-D.
+    quiet[0] &= ~termios.ICRNL
+    quiet[3] &= ~(termios.ECHO | termios.ICANON)
+    termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mtpcli.chat.talk import Pieces, Talk
 from mtpcli.cli import chat_commands
-from mtpcli.cli.chat_screen import Interruptible, Screen, quiet_keys
+from mtpcli.cli.chat_screen import Interruptible, Screen
 from mtpcli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ class Chat:
                 self.screen.error(str(error))
             except chat_commands.Leave:
                 return
+            except KeyboardInterrupt:
+                if not self.interactive:
+                    raise
+                self.screen.note("stopped")
 
     def status(self) -> str:
         """A line about the last answer, or about how to begin."""
@@ -88,7 +92,6 @@ class Chat:
         before = len(reports)
         try:
             with (
-                quiet_keys(),
                 Interruptible() as interruptible,
                 closing(answer(interruptible.asked)) as pieces,
             ):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import sys
-from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any, TextIO
 
@@ -136,25 +134,3 @@ class Interruptible:
         if not self.begun or self._asked:
             raise KeyboardInterrupt
         self._asked = True
-
-
-@contextlib.contextmanager
-def quiet_keys() -> Iterator[None]:
-    """What is typed while an answer comes is not echoed into it; it waits for the next line."""
-    try:
-        import termios
-    except ImportError:  # Windows
-        yield
-        return
-    if not sys.stdin.isatty():
-        yield
-        return
-    descriptor = sys.stdin.fileno()
-    before = termios.tcgetattr(descriptor)
-    quiet = [*before]
-    quiet[3] &= ~termios.ECHO
-    termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSANOW, before)

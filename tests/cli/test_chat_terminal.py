@@ -1,0 +1,157 @@
+"""`mtpcli chat` on a terminal: typed, interrupted, edited, resized."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, Pair
+from tests.terminal import ALT_ENTER, CTRL_C, CTRL_D, ENTER, TAB, UP, Terminal
+
+Start = Callable[..., Terminal]
+
+# Tokens by the noise of the seed alone, whatever the model says: an answer that goes on until it
+# is stopped, control tokens among it.
+ENDLESS = ["--temperature", "1e6", "--top-k", "0", "--top-p", "1", "--seed", "5"]
+
+
+@pytest.fixture
+def start(demo_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Start a chat with the embedded pair in a terminal, in the test's folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(*arguments: str, **env: str) -> Terminal:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("MTPCLI_")}
+        clean.pop("NO_COLOR", None)
+        folders = {name: str(tmp_path / name) for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME")}
+        command = [sys.executable, "-m", "mtpcli", "chat", "-m", str(demo_pair.target)]
+        options = ["--threads", "1", "--draft-depth", "3", *arguments]
+        return Terminal([*command, *options], {**clean, **folders, "PYTHONPATH": str(ROOT), **env})
+
+    return start
+
+
+def saved(path: Path) -> list[dict[str, Any]]:
+    content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return list(content["messages"])
+
+
+def test_a_conversation(start: Start, tmp_path: Path) -> None:
+    with start("--temperature", "0", "-n", "12") as terminal:
+        terminal.expect("/help lists the commands")
+        terminal.type("Hello!" + ENTER)
+        terminal.expect(r"\d tokens/s .* context \d+/\d+")
+        # Two ways to write more than one line. What is typed during an answer waits for its end.
+        terminal.type("one" + ALT_ENTER + "two\\" + ENTER + "three" + ENTER)
+        # The last message comes back to be changed; Ctrl-C leaves all as it was.
+        terminal.type("/edit" + ENTER)
+        terminal.expect("/edit")
+        terminal.expect("three")
+        terminal.type(CTRL_C)
+        terminal.type("/save kept.json" + ENTER)
+        terminal.expect("2 turns saved")
+        terminal.type("/edit" + ENTER)
+        terminal.expect("three")
+        terminal.type(" four" + ENTER + "/save edited.json" + ENTER)
+        terminal.expect("2 turns saved")
+        terminal.type("/stats" + ENTER)
+        terminal.expect("prompt tokens: .* kept from earlier turns")
+        terminal.type(UP + UP + UP)
+        terminal.expect("three four")
+        terminal.type(CTRL_C + CTRL_D)
+        assert terminal.close() == 0
+        assert "\x1b[2m" in terminal.raw  # notes are dimmed
+    users = [message["content"] for message in saved(tmp_path / "kept.json")[::2]]
+    assert users == ["Hello!", "one\ntwo\nthree"]
+    users = [message["content"] for message in saved(tmp_path / "edited.json")[::2]]
+    assert users == ["Hello!", "one\ntwo\nthree four"]
+    history = tmp_path / "XDG_STATE_HOME" / "mtpcli" / "history"
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
+
+
+def test_ctrl_c_stops_an_answer(start: Start, tmp_path: Path) -> None:
+    with start(*ENDLESS) as terminal:
+        terminal.expect(">")
+        terminal.type("Talk!" + ENTER)
+        terminal.expect(r"Talk!\s+\S[^>]{40}")
+        terminal.type("not seen" + CTRL_C)
+        terminal.expect("stopped: the half answer stays")
+        assert "not seen" not in terminal.raw
+        terminal.type("/save half.json" + ENTER)
+        terminal.expect("1 turns saved")
+        terminal.type("/set temperature 0" + ENTER + "/set max-tokens 5" + ENTER)
+        terminal.expect("max-tokens 5")
+        terminal.type("Hello!" + ENTER + "/save whole.json" + ENTER)
+        terminal.expect("2 turns saved")
+        terminal.type(CTRL_D)
+        assert terminal.close() == 0
+    user, answer = saved(tmp_path / "half.json")
+    assert user == {"role": "user", "content": "Talk!"}
+    assert answer["finish_reason"] == "interrupted"
+    assert answer["content"]
+    assert "<|" not in answer["content"] and "|>" not in answer["content"]
+    assert saved(tmp_path / "whole.json")[:2] == [user, answer]
+
+
+def test_completion(start: Start) -> None:
+    with start() as terminal:
+        terminal.expect(">")
+        terminal.type("/dr")
+        terminal.expect("colour tokens by origin")
+        terminal.type(TAB)
+        terminal.expect("afts")
+        terminal.type("on" + ENTER)
+        terminal.expect("drafts on\\s")
+        terminal.expect("■ target.*■ accepted MTP draft")
+        assert "\x1b[32m■" in terminal.raw
+        terminal.type("/think h")
+        terminal.expect(" hidden ")
+        terminal.type(TAB)
+        terminal.expect("idden")
+        terminal.type(ENTER)
+        terminal.expect("thinking on, hidden")
+        terminal.type("/und" + ENTER)
+        terminal.expect("error: there is no command /und: did you mean /undo")
+        terminal.type("/exit" + ENTER)
+        assert terminal.close() == 0
+
+
+def test_resizing(start: Start, tmp_path: Path) -> None:
+    with start("--temperature", "0", "-n", "8") as terminal:
+        terminal.expect("/help lists")
+        terminal.type("Hello there, how are you")
+        terminal.expect("how are you")
+        terminal.resize(20, 30)
+        # The line is drawn again, in two rows.
+        terminal.expect("how are you")
+        terminal.type("?" + ENTER + "/save one.json" + ENTER)
+        terminal.expect("1 turns saved")
+        terminal.resize(40, 120)
+        terminal.type("Bye!" + ENTER + "/save two.json" + ENTER)
+        terminal.expect("2 turns saved")
+        terminal.type(CTRL_D)
+        assert terminal.close() == 0
+    assert [message["content"] for message in saved(tmp_path / "two.json")[::2]] == [
+        "Hello there, how are you?",
+        "Bye!",
+    ]
+
+
+def test_no_colour(start: Start) -> None:
+    with start("--temperature", "0", "-n", "8", NO_COLOR="1") as terminal:
+        terminal.expect(">")
+        terminal.type("/drafts on" + ENTER)
+        terminal.expect("NO_COLOR is respected")
+        terminal.type("Hello!" + ENTER)
+        terminal.expect("tokens/s .* context")
+        terminal.type(CTRL_D)
+        assert terminal.close() == 0
+        assert set(re.findall(r"\x1b\[[\d;]*m", terminal.raw)) == {"\x1b[0m"}

@@ -1,0 +1,106 @@
+"""A pseudo-terminal with a program in it, driven as a person would."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+ENTER, ALT_ENTER, TAB, UP = "\r", "\x1b\r", "\t", "\x1b[A"
+CTRL_C, CTRL_D = "\x03", "\x04"
+_WHERE = b"\x1b[6n"
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()][0-9A-B]|\x1b[=>78]|\x1b\][^\x07]*\x07")
+
+
+class Terminal:
+    """Runs a program in a terminal of its own.
+
+    Attributes:
+        raw: all it wrote so far, control sequences included.
+    """
+
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str], size: tuple[int, int] = (30, 100)
+    ) -> None:
+        """`size` is rows and columns."""
+        self._master, slave = pty.openpty()
+        self.raw = ""
+        self._seen = 0
+        self._resize(*size)
+        self._process = subprocess.Popen(
+            list(command),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env={**env, "TERM": "xterm-256color"},
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
+        )
+        os.close(slave)
+
+    def type(self, text: str) -> None:
+        """Press keys."""
+        os.write(self._master, text.encode())
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Drag the window's corner."""
+        self._resize(rows, columns)
+        self._process.send_signal(signal.SIGWINCH)
+
+    def _resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def expect(self, pattern: str, timeout: float = 60) -> re.Match[str]:
+        """Wait until a pattern appears in the text after the last expected one."""
+        deadline = time.monotonic() + timeout
+        while True:
+            # Styles may change within a word, so they are taken out first.
+            new = _CONTROL.sub("", self.raw)[self._seen :]
+            if found := re.search(pattern, new):
+                self._seen += found.end()
+                return found
+            if not self._read(deadline - time.monotonic()):
+                raise AssertionError(f"{pattern!r} did not come, but:\n{new}\nraw: {self.raw!r}")
+
+    def close(self, timeout: float = 30) -> int:
+        """Wait for the end; the exit code."""
+        deadline = time.monotonic() + timeout
+        while self._read(max(0.0, deadline - time.monotonic())):
+            pass
+        return self._process.wait(max(1.0, deadline - time.monotonic()))
+
+    def _read(self, seconds: float) -> bool:
+        """Read what is there within a time; False if nothing came, or will ever come."""
+        if seconds <= 0 or not select.select([self._master], [], [], seconds)[0]:
+            return False
+        try:
+            data = os.read(self._master, 1 << 16)
+        except OSError:  # how Linux says that the other side is closed
+            return False
+        for _ in range(data.count(_WHERE)):
+            os.write(self._master, b"\x1b[1;1R")  # the cursor, says this terminal, is at home
+        self.raw += data.decode("utf-8", "replace")
+        return bool(data)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._master)
