@@ -125,7 +125,9 @@ class Session:
                     files = [paths.target, paths.drafter]
                     settings = (versions(), context.threads, runtime.n_seq, head is not None)
                     policy = self._measured(costs_file(files, *settings), context, drafter)
-            self.engine: Engine = Engine(context, drafter, policy, self.model.is_end)
+            self.engine: Engine = Engine(
+                context, drafter, policy, self.model.is_end, rejection=draft.rejection
+            )
             self._open.append(self.engine)
         except BaseException:
             self.close()

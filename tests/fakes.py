@@ -116,10 +116,12 @@ class FakeDrafter:
 
     Attributes:
         obedient: it drafts what the sequence's constraint allows.
+        blur: its logits are the target's times this.
     """
 
     name = "fake"
     obedient = True
+    blur = 1.0
     decode_seconds = 0.0
 
     def __init__(self, target: FakeTarget, wrong: Sequence[int] = ()) -> None:
@@ -140,9 +142,16 @@ class FakeDrafter:
         constraint = request.constraint.clone() if request.constraint and self.obedient else None
         while len(draft.tokens) < request.depth:
             position = len(context)
-            token = sampling.choose(
-                toy_logits(context), request.sampling, position, constraint=constraint
+            recent = [*request.recent, *draft.tokens] if request.recent else []
+            drawn = sampling.draw(
+                toy_logits(context) * np.float32(self.blur),
+                request.sampling,
+                position,
+                constraint=constraint,
+                recent=recent,
             )
+            token = drawn.token
+            draft.kept.append(drawn.kept)
             if constraint:
                 constraint.accept(token)
             wrong = position in self._wrong

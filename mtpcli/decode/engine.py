@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from mtpcli.config import MAX_DRAFT_DEPTH
+from mtpcli.config import MAX_DRAFT_DEPTH, SamplingConfig
 from mtpcli.decode import sampling, verify
 from mtpcli.decode.depth import DepthPolicy
 from mtpcli.decode.drafters.base import Draft, Drafter, DraftRequest
@@ -18,6 +19,8 @@ from mtpcli.decode.sequence import TARGET, Request, Sequence
 from mtpcli.errors import InputError
 
 FloatArray = npt.NDArray[np.float32]
+
+_DRAFT_NOISE = 0x632BE59BD9B4E019  # any number: it tells the noise of drafts from the target's
 
 
 class Rows(Protocol):
@@ -66,7 +69,16 @@ class Engine:
         drafter: Drafter | None,
         policy: DepthPolicy,
         is_end: Callable[[int], bool],
+        *,
+        rejection: bool = False,
     ) -> None:
+        """Put an engine together.
+
+        Args:
+            is_end: whether the model ends its turn with a token.
+            rejection: verify sampled text by rejection instead of by coupling.
+        """
+        self._rejection = rejection
         self._target = target
         self._drafter = drafter
         self.policy = policy
@@ -232,8 +244,9 @@ class Engine:
                         token=sequence.tokens[-1],
                         hidden=sequence.hidden,
                         depth=depth,
-                        sampling=sequence.request.sampling,
+                        sampling=self._draft_sampling(sequence),
                         constraint=sequence.constraint,
+                        recent=sequence.recent(),
                     )
                 )
         if self._drafter and requests:
@@ -244,8 +257,20 @@ class Engine:
             self.policy.observe_draft(len(requests), steps, seconds)
             self.timings.draft += self._drafter.decode_seconds - decoding
             for owner, draft in zip(owners, made, strict=True):
-                drafts[owner] = draft.cut(self.policy.keep(draft.confidences))
+                if self._rejects(sequences[owner]):
+                    # To drop a token for what it is would change what is likely.
+                    drafts[owner] = draft
+                else:
+                    drafts[owner] = draft.cut(self.policy.keep(draft.confidences))
         return drafts
+
+    def _rejects(self, sequence: Sequence) -> bool:
+        return self._rejection and sequence.request.sampling.temperature > 0
+
+    def _draft_sampling(self, sequence: Sequence) -> SamplingConfig:
+        """The target's own, for coupled drafts; with other noise for those that are rejected."""
+        config = sequence.request.sampling
+        return replace(config, seed=config.seed ^ _DRAFT_NOISE) if self._rejection else config
 
     def _verify(self, sequences: list[Sequence], drafts: list[Draft]) -> list[int]:
         """Decode every sequence's last token and draft; the first row of each."""
@@ -266,12 +291,10 @@ class Engine:
 
     def _commit(self, sequence: Sequence, draft: Draft, first: int) -> None:
         """Keep what the target agrees with, and forget the cells of the rest."""
-        position = sequence.n_past + 1
-
-        def target_choice(index: int) -> int:
-            return _choose(sequence, self._target.logits(first + index), position + index)
-
-        tokens = verify.accept(draft.tokens, target_choice)
+        if self._rejects(sequence):
+            tokens = self._reject(sequence, draft, first)
+        else:
+            tokens = self._accept(sequence, draft, first)
         accepted = len(tokens) - 1
         self.policy.observe_draft_result(draft.source, draft.confidences, accepted)
         sequence.n_past += len(tokens)
@@ -288,11 +311,58 @@ class Engine:
         kept = len(sequence.tokens) - before
         sequence.stats.add(len(draft.tokens), min(accepted, kept), kept, draft.source)
 
+    def _accept(self, sequence: Sequence, draft: Draft, first: int) -> list[int]:
+        """The target's own tokens along the draft."""
+        position = sequence.n_past + 1
 
-def _choose(sequence: Sequence, logits: FloatArray, position: int) -> int:
-    """The target's own token; the sequence's constraint moves on behind it."""
-    constraint = sequence.constraint
-    token = sampling.choose(logits, sequence.request.sampling, position, constraint=constraint)
+        def target_choice(index: int) -> int:
+            logits = self._target.logits(first + index)
+            return _choose(sequence, logits, position + index, draft.tokens[:index])
+
+        return verify.accept(draft.tokens, target_choice)
+
+    def _reject(self, sequence: Sequence, draft: Draft, first: int) -> list[int]:
+        """Tokens as likely as the target's own, along a draft that was sampled by itself."""
+        config, position = sequence.request.sampling, sequence.n_past + 1
+
+        def wanted(index: int) -> verify.Probabilities:
+            if index and sequence.constraint:
+                sequence.constraint.accept(draft.tokens[index - 1])
+            recent = sequence.recent(draft.tokens[:index])
+            logits = self._target.logits(first + index)
+            return _probabilities(
+                sampling.candidates(logits, config, None, sequence.constraint, recent)
+            )
+
+        def proposed(index: int) -> verify.Probabilities | None:
+            kept = draft.kept[index] if draft.kept else None
+            return _probabilities(kept) if kept else None
+
+        def pick(index: int, weights: verify.Probabilities) -> int:
+            some = weights.values > 0
+            left = sampling.Distribution(weights.ids[some], np.log(weights.values[some]))
+            token = sampling.pick(left, config.seed, position + index)
+            if sequence.constraint:
+                sequence.constraint.accept(token)
+            return token
+
+        def uniform(index: int) -> float:
+            return sampling.uniform(config.seed, position + index)
+
+        return verify.reject(draft.tokens, proposed, wanted, uniform, pick)
+
+
+def _probabilities(kept: sampling.Distribution) -> verify.Probabilities:
+    return verify.Probabilities(kept.ids, kept.probabilities())
+
+
+def _choose(
+    sequence: Sequence, logits: FloatArray, position: int, before: list[int] | None = None
+) -> int:
+    """The target's own token after some others; the sequence's constraint moves on behind it."""
+    constraint, recent = sequence.constraint, sequence.recent(before or [])
+    config = sequence.request.sampling
+    token = sampling.choose(logits, config, position, None, constraint, recent)
     if constraint:
         constraint.accept(token)
     return token

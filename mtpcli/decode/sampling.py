@@ -9,9 +9,9 @@ speculative decoding" (2024).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +71,7 @@ def greedy(logits: FloatArray, allowed: Allowed | None = None) -> int:
 def distribution(
     logits: FloatArray, config: SamplingConfig, allowed: Allowed | None = None
 ) -> Distribution:
-    """What top-k, top-p and temperature leave, in llama.cpp's order: the temperature comes last.
+    """What top-k, top-p, min-p and temperature leave, in llama.cpp's order: temperature last.
 
     A grammar comes between top-k and top-p. If it allows nothing of what top-k leaves, it is
     asked about ever more tokens, the most likely first.
@@ -114,6 +114,9 @@ def distribution(
         before = np.cumsum(weights) - weights
         count = int(np.searchsorted(before, config.top_p * weights.sum()))
         ids, scores = ids[: max(1, count)], scores[: max(1, count)]
+    if config.min_p:
+        likely = scores >= scores[0] + np.log(config.min_p)
+        ids, scores = ids[likely], scores[likely]
     return Distribution(ids, scores / config.temperature)
 
 
@@ -170,32 +173,41 @@ def _mix(x: int) -> int:
     return x ^ (x >> 31)
 
 
+class Drawn(NamedTuple):
+    """A token, its probability, and what it was drawn from (None if it was the most likely one)."""
+
+    token: int
+    probability: float
+    kept: Distribution | None
+
+
 def choose(
     logits: FloatArray,
     config: SamplingConfig,
     position: int,
     ids: IdArray | None = None,
     constraint: Constraint | None = None,
+    recent: Sequence[int] = (),
 ) -> int:
     """The token at `position`: greedy at temperature 0, else drawn with the position's noise.
 
     Args:
-        logits: float32 `[n]`.
+        logits: float32 `[n]`; penalties change them in place.
         config: how to sample; its seed and `position` alone decide the noise.
         position: absolute position in the sequence of the token that is chosen.
         ids: int64 `[n]`, the tokens that the logits belong to; None is the whole vocabulary.
         constraint: what may come next; it is asked, and not moved on.
+        recent: the last tokens, for penalties.
 
     Raises:
         DeadEnd: the constraint allows none of the tokens.
     """
-    allowed = _allowed(constraint, ids)
     if config.temperature == 0:
-        best = greedy(logits, allowed)
-    else:
-        kept = distribution(logits, config, allowed)
-        best = int(kept.ids[_drawn(kept, config, position, ids)])
-    return best if ids is None else int(ids[best])
+        _penalise(logits, config, ids, recent)
+        best = greedy(logits, _allowed(constraint, ids))
+        return best if ids is None else int(ids[best])
+    kept = candidates(logits, config, ids, constraint, recent)
+    return pick(kept, config.seed, position)
 
 
 def draw(
@@ -204,24 +216,59 @@ def draw(
     position: int,
     ids: IdArray | None = None,
     constraint: Constraint | None = None,
-) -> tuple[int, float]:
-    """What `choose` gives, and its probability: among what is kept, or among all if greedy."""
-    allowed = _allowed(constraint, ids)
+    recent: Sequence[int] = (),
+) -> Drawn:
+    """What `choose` gives, with its probability: among what is kept, or among all if greedy."""
     if config.temperature == 0:
-        best = greedy(logits, allowed)
+        token = choose(logits, config, position, ids, constraint, recent)
+        chosen = token if ids is None else int(np.flatnonzero(ids == token)[0])
         top = logits.max()
         weights = np.exp(logits[logits >= top - _WINDOW] - top)
-        probability = float(np.exp(logits[best] - top) / weights.sum())
-    else:
-        kept = distribution(logits, config, allowed)
-        at = _drawn(kept, config, position, ids)
-        best, probability = int(kept.ids[at]), float(kept.probabilities()[at])
-    return (best if ids is None else int(ids[best])), probability
+        return Drawn(token, float(np.exp(logits[chosen] - top) / weights.sum()), None)
+    kept = candidates(logits, config, ids, constraint, recent)
+    token = pick(kept, config.seed, position)
+    at = int(np.flatnonzero(kept.ids == token)[0])
+    return Drawn(token, float(kept.probabilities()[at]), kept)
 
 
-def _drawn(kept: Distribution, config: SamplingConfig, position: int, ids: IdArray | None) -> int:
-    """Where in a distribution the token is that the noise of `position` picks."""
+def candidates(
+    logits: FloatArray,
+    config: SamplingConfig,
+    ids: IdArray | None = None,
+    constraint: Constraint | None = None,
+    recent: Sequence[int] = (),
+) -> Distribution:
+    """What a token is drawn from, above temperature 0; the arguments are those of `choose`."""
+    _penalise(logits, config, ids, recent)
+    kept = distribution(logits, config, _allowed(constraint, ids))
+    return kept if ids is None else Distribution(ids[kept.ids], kept.logits)
+
+
+def pick(kept: Distribution, seed: int, position: int) -> int:
+    """The token that the noise of `position` picks."""
     if kept.ids.size == 1:
-        return 0
-    tokens = kept.ids if ids is None else ids[kept.ids]
-    return int((kept.logits + gumbel(tokens, config.seed, position)).argmax())
+        return int(kept.ids[0])
+    return int(kept.ids[(kept.logits + gumbel(kept.ids, seed, position)).argmax()])
+
+
+def uniform(seed: int, position: int) -> float:
+    """A number in (0, 1) that depends on seed and position, and on no token's noise."""
+    return ((_mix(_mix(seed ^ _GOLDEN) + position * _MIX_1) >> 11) + 0.5) * 2.0**-53
+
+
+def _penalise(
+    logits: FloatArray, config: SamplingConfig, ids: IdArray | None, recent: Sequence[int]
+) -> None:
+    """Lower the logits of recent tokens, in place, as llama.cpp's penalties do."""
+    if not recent or not config.penalises:
+        return
+    tokens, counts = np.unique(np.asarray(recent[-config.recent :]), return_counts=True)
+    places = tokens
+    if ids is not None:
+        order = np.argsort(ids)
+        found = np.searchsorted(ids, tokens, sorter=order).clip(max=ids.size - 1)
+        there = ids[order[found]] == tokens
+        places, counts = order[found[there]], counts[there]
+    values = logits[places]
+    values = np.where(values > 0, values / config.repetition, values * config.repetition)
+    logits[places] = values - config.presence - counts * config.frequency

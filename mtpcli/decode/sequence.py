@@ -110,6 +110,15 @@ class Sequence:
             room = min(room, self.request.max_tokens - len(self.tokens) - 1)
         return max(0, room)
 
+    def recent(self, more: list[int] | None = None) -> list[int]:
+        """The last tokens, and `more` behind them, where penalties look at any."""
+        config = self.request.sampling
+        if not config.penalises:
+            return []
+        tokens = [*self.tokens[-config.recent :], *(more or [])]
+        prompt = self.request.prompt[-config.recent :]
+        return [*prompt, *tokens][-config.recent :]
+
     def commit(self, token: int, *, is_end: bool, origin: str = TARGET) -> None:
         """Keep a token, and see whether it is the last one."""
         self.tokens.append(token)

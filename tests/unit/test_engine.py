@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import abc
 
+import numpy as np
 import pytest
 
 from mtpcli.config import SamplingConfig
@@ -319,3 +320,50 @@ def test_no_policy_changes_the_text(seed: int) -> None:
     assert [sequence.tokens for sequence in sequences] == expected
     assert whim.drafted == sum(sequence.stats.drafted for sequence in sequences)
     assert whim.drafted > whim.accepted > 0
+
+
+@pytest.mark.parametrize("depth", [1, 3, 6])
+def test_penalties_are_part_of_the_text(depth: int) -> None:
+    config = SamplingConfig(seed=3, repetition=1.3, presence=0.4, frequency=0.2, recent=9)
+    plain, _ = generate(sampling=config)
+    assert plain.tokens != generate(sampling=SamplingConfig(seed=3))[0].tokens
+    drafted, _ = generate(depth, sampling=config, wrong=(8, 13))
+    assert drafted.tokens == plain.tokens
+    # The drafter penalises as the target does: only the two wrong ones are refused.
+    assert drafted.stats.accepted >= 0.5 * drafted.stats.drafted
+
+
+def counts_of_third_tokens(rejection: bool, seeds: range) -> np.ndarray:
+    """How often each token came third, drafted by rejection or plainly."""
+    counts = np.zeros(VOCAB)
+    target = FakeTarget()
+    drafter = FakeDrafter(target)
+    drafter.blur = 0.4
+    policy = FixedDepth(3 if rejection else 0)
+    with Engine(target, drafter, policy, lambda token: False, rejection=rejection) as engine:
+        for seed in seeds:
+            config = SamplingConfig(top_k=4, top_p=1, seed=seed)
+            (sequence,) = engine.generate([Request([7, 7], config, ListStream(), 4)])
+            counts[sequence.tokens[2]] += 1
+        assert not rejection or 0 < sequence.stats.rounds < 4
+    return counts
+
+
+def test_rejection_is_as_likely_as_plain_text_and_another() -> None:
+    plain = counts_of_third_tokens(False, range(900))
+    drafted = counts_of_third_tokens(True, range(5000, 5900))
+    common = plain + drafted > 20
+    a, b = plain[common], drafted[common]
+    statistic = ((a - b) ** 2 / (a + b)).sum()
+    # Mean and spread of chi-square with as many degrees of freedom as there are tokens.
+    assert statistic < common.sum() + 4 * np.sqrt(2 * common.sum())
+
+
+def test_rejection_at_temperature_0_is_greedy() -> None:
+    target = FakeTarget()
+    drafter = FakeDrafter(target, wrong=(7, 12))
+    with Engine(
+        target, drafter, FixedDepth(3), lambda token: token == END, rejection=True
+    ) as engine:
+        (sequence,) = engine.generate([Request(PROMPT, GREEDY, ListStream(), 40)])
+    assert sequence.tokens == generate()[0].tokens

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtpcli.config import SamplingConfig
-from mtpcli.decode.sampling import choose, distribution, draw, greedy, gumbel
+from mtpcli.decode.sampling import choose, distribution, draw, greedy, gumbel, uniform
 from mtpcli.errors import ModelError
 
 
@@ -97,9 +97,45 @@ def test_draw_is_choose_with_its_probability(temperature: float) -> None:
     ids = np.array([7, 5, 3, 1])
     for position in range(50):
         logits = random.standard_normal(4).astype(np.float32)
-        token, probability = draw(logits, config, position, ids)
+        token, probability, kept_from = draw(logits, config, position, ids)
+        assert (kept_from is None) == (temperature == 0)
         assert token == choose(logits, config, position, ids)
         kept = np.sort(logits)[::-1][: 4 if temperature == 0 else 3]
         weights = np.exp(kept - kept[0])
         chosen = logits[ids.tolist().index(token)]
         assert probability == pytest.approx(np.exp(chosen - kept[0]) / weights.sum(), rel=1e-5)
+
+
+def test_min_p_is_a_share_of_the_best() -> None:
+    logits = np.log(np.array([0.6, 0.25, 0.1, 0.05], np.float32))
+    kept = distribution(logits, SamplingConfig(top_k=0, top_p=1, min_p=0.3))
+    assert kept.ids.tolist() == [0, 1]
+
+
+def test_penalties_lower_recent_tokens() -> None:
+    config = SamplingConfig(temperature=0, repetition=2.0, presence=0.5, frequency=0.25, recent=4)
+    logits = logits_of(4, -1, 3, 2)
+    # Token 0 is halved and loses .5 and twice .25; token 1 is doubled, for it is below 0.
+    assert choose(logits, config, 0, recent=[3, 1, 0, 0, 2]) == 3
+    np.testing.assert_allclose(logits, [1.0, -2.75, 0.75, 2.0])
+
+
+def test_penalties_look_at_the_last_tokens_only() -> None:
+    config = SamplingConfig(temperature=0, presence=9, recent=2)
+    assert choose(logits_of(3, 2, 1), config, 0, recent=[0, 1, 2]) == 0
+    assert choose(logits_of(3, 2, 1), config, 0, recent=[2, 1, 0]) == 2
+    assert choose(logits_of(3, 2, 1), SamplingConfig(temperature=0), 0, recent=[0]) == 0
+
+
+def test_penalties_find_tokens_among_some_ids() -> None:
+    config = SamplingConfig(temperature=0, presence=9)
+    ids = np.array([7, 5, 9])
+    assert choose(logits_of(3, 2, 1), config, 0, ids, recent=[7, 6, 100]) == 5
+
+
+def test_uniform_numbers_are_uniform_and_apart_from_the_noise() -> None:
+    numbers = np.array([uniform(3, position) for position in range(4000)])
+    counts, _ = np.histogram(numbers, bins=10, range=(0, 1))
+    assert ((counts - 400) ** 2 / 400).sum() < 27.9  # 0.1 % at 9 degrees of freedom
+    noise = np.array([gumbel(np.array([0]), 3, position)[0] for position in range(4000)])
+    assert abs(np.corrcoef(numbers, noise)[0, 1]) < 0.06

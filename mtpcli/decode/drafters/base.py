@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mtpcli.config import SamplingConfig
 from mtpcli.decode.constraint import Constraint
+from mtpcli.decode.sampling import Distribution
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,10 @@ class DraftRequest:
         token: its last token.
         hidden: float32 `[n_embd]`, the target's hidden state that produced that token.
         depth: how many tokens to draft, at least 1.
-        sampling: how the sequence is sampled; a draft uses the same noise.
+        sampling: how to sample the draft.
         constraint: what may follow the last token. It is the sequence's own: a draft that goes by
             it works on a clone. One that does not is right too, and accepted less often.
+        recent: the last tokens, where penalties look at them.
     """
 
     seq: int
@@ -35,6 +37,7 @@ class DraftRequest:
     depth: int
     sampling: SamplingConfig
     constraint: Constraint | None = None
+    recent: Sequence[int] = ()
 
 
 @dataclass
@@ -45,15 +48,19 @@ class Draft:
         tokens: in their order.
         confidences: how sure the drafter was of each: its own probability, 0 to 1.
         source: name of the drafter.
+        kept: what each was drawn from, if it was drawn.
     """
 
     tokens: list[int] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
     source: str = ""
+    kept: list[Distribution | None] = field(default_factory=list)
 
     def cut(self, length: int) -> Draft:
         """The first so many of them."""
-        return Draft(self.tokens[:length], self.confidences[:length], self.source)
+        return Draft(
+            self.tokens[:length], self.confidences[:length], self.source, self.kept[:length]
+        )
 
 
 GoOn = Callable[[Sequence[float]], bool]

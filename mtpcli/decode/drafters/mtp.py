@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from time import perf_counter
 
-from mtpcli.config import SamplingConfig
 from mtpcli.decode import sampling
 from mtpcli.decode.constraint import Constraint
 from mtpcli.decode.drafters.base import Draft, DraftRequest, GoOn
@@ -68,28 +67,35 @@ class MtpDrafter:
                 position = request.position + len(draft.tokens) + 1
                 constraint = constraints[index]
                 try:
-                    token, confidence = self._token(row, request.sampling, position, constraint)
+                    drawn = self._draw(row, request, position, constraint, draft.tokens)
                 except sampling.DeadEnd:
                     continue
                 if constraint:
-                    constraint.accept(token)
-                draft.tokens.append(token)
-                draft.confidences.append(confidence)
+                    constraint.accept(drawn.token)
+                draft.tokens.append(drawn.token)
+                draft.confidences.append(drawn.probability)
+                draft.kept.append(drawn.kept)
                 if len(draft.tokens) < request.depth and go_on(draft.confidences):
-                    batch.token[len(going)] = token
+                    batch.token[len(going)] = drawn.token
                     embd[len(going)] = self._hidden(row)
                     going.append(index)
             active = going
         return drafts
 
-    def _token(
-        self, row: int, config: SamplingConfig, position: int, constraint: Constraint | None
-    ) -> tuple[int, float]:
+    def _draw(
+        self,
+        row: int,
+        request: DraftRequest,
+        position: int,
+        constraint: Constraint | None,
+        drafted: list[int],
+    ) -> sampling.Drawn:
         if self._head is None:
-            logits = self._context.logits(row)
-            return sampling.draw(logits, config, position, constraint=constraint)
-        ids, logits = self._head.logits(self._context.state(row))
-        return sampling.draw(logits, config, position, ids, constraint)
+            ids, logits = None, self._context.logits(row)
+        else:
+            ids, logits = self._head.logits(self._context.state(row))
+        recent = [*request.recent, *drafted] if request.recent else ()
+        return sampling.draw(logits, request.sampling, position, ids, constraint, recent)
 
     def _hidden(self, row: int) -> FloatArray:
         if self._head is None:
