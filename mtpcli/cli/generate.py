@@ -46,6 +46,10 @@ def generate(
     temperature: options.Temperature = None,
     top_k: options.TopK = None,
     top_p: options.TopP = None,
+    min_p: options.MinP = None,
+    repeat_penalty: options.RepeatPenalty = None,
+    presence_penalty: options.PresencePenalty = None,
+    frequency_penalty: options.FrequencyPenalty = None,
     seed: options.Seed = None,
     model: options.Model = None,
     ctx: options.Context = 0,
@@ -53,6 +57,7 @@ def generate(
     drafter: options.Drafter = None,
     no_draft: options.NoDraft = False,
     draft_depth: options.DraftDepth = options.DEPTH,
+    verify: options.Verify = options.Verification.COUPLED,
 ) -> None:
     """Answer one prompt.
 
@@ -85,9 +90,18 @@ def generate(
     grammar_text = options.grammar_text(json_schema, grammar)
     paths = choose_pair(model, drafter, draft=not no_draft)
     options.say_which_model(paths)
-    with Session(paths, DraftConfig(draft_depth), RuntimeConfig(ctx, 1, threads)) as session:
+    draft = DraftConfig(draft_depth, rejection=verify is options.Verification.REJECTION)
+    with Session(paths, draft, RuntimeConfig(ctx, 1, threads)) as session:
         sampling = options.sampling(
-            session.sampling, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p
+            session.sampling,
+            seed=seed,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition=repeat_penalty,
+            presence=presence_penalty,
+            frequency=frequency_penalty,
         )
         tokens = (
             session.raw_tokens(text)

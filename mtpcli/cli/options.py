@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -147,6 +149,54 @@ TopP = Annotated[
         rich_help_panel=_SAMPLING,
     ),
 ]
+MinP = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Keep tokens at least this times as likely as the best. Default: 0, off.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+RepeatPenalty = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01,
+        help="Divide the logits of the last 64 tokens by it. Default: 1, off.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+PresencePenalty = Annotated[
+    float | None,
+    typer.Option(
+        help="Subtract from the logits of the last 64 tokens. Default: 0.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+FrequencyPenalty = Annotated[
+    float | None,
+    typer.Option(
+        help="Subtract as often as a token is among the last 64. Default: 0.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+
+
+class Verification(str, Enum):
+    """How sampled drafts are verified."""
+
+    COUPLED = "coupled"
+    REJECTION = "rejection"
+
+
+Verify = Annotated[
+    Verification,
+    typer.Option(
+        help="coupled: a seed gives the text it gives without a drafter. "
+        "rejection: as likely a text, and more drafts accepted.",
+        rich_help_panel=_DRAFTING,
+    ),
+]
 System = Annotated[str | None, typer.Option(help="System prompt.")]
 Thinking = Annotated[
     bool, typer.Option("--thinking", help="Let the model think before it answers.")
@@ -179,18 +229,23 @@ def sampling(
     temperature: float | None,
     top_k: int | None,
     top_p: float | None,
+    **more: float | None,
 ) -> SamplingConfig:
-    """The model's recommendation, with what the user wants otherwise; a random seed if none."""
-    if temperature is not None and not math.isfinite(temperature):
-        raise UsageError("--temperature must be a finite number")
+    """The model's recommendation, with what the user wants otherwise; a random seed if none.
+
+    Args:
+        more: `min_p`, `repetition`, `presence`, `frequency`.
+    """
+    wanted = {"temperature": temperature, "top_p": top_p, **more}
+    for name, value in wanted.items():
+        if value is not None and not math.isfinite(value):
+            raise UsageError(f"--{name.replace('_', '-')} must be a finite number")
     if top_p is not None and not top_p > 0:
         raise UsageError("--top-p must be above 0 (and at most 1)")
-    return SamplingConfig(
-        temperature=recommended.temperature if temperature is None else temperature,
-        top_k=recommended.top_k if top_k is None else top_k,
-        top_p=recommended.top_p if top_p is None else top_p,
-        seed=secrets.randbits(32) if seed is None else seed,
-    )
+    chosen: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+    if top_k is not None:
+        chosen["top_k"] = top_k
+    return replace(recommended, seed=secrets.randbits(32) if seed is None else seed, **chosen)
 
 
 def grammar_text(json_schema: Path | None, grammar: Path | None) -> str | None:
@@ -201,10 +256,16 @@ def grammar_text(json_schema: Path | None, grammar: Path | None) -> str | None:
     """
     from mtpcli.errors import InputError
 
-    if grammar:
-        return read_text(grammar)
-    if not json_schema:
+    if not json_schema and not grammar:
         return None
+    # Before a model is loaded, which may take a while.
+    from mtpcli.llama.gbnf import check
+
+    if grammar:
+        text = read_text(grammar)
+        check(text)
+        return text
+    assert json_schema
     import json
 
     from mtpcli.schema import schema_grammar
@@ -217,7 +278,9 @@ def grammar_text(json_schema: Path | None, grammar: Path | None) -> str | None:
     except RecursionError:
         raise InputError(f"{json_schema} is nested too deeply") from None
     try:
-        return schema_grammar(schema)
+        text = schema_grammar(schema)
+        check(text)
+        return text
     except InputError as error:
         raise InputError(f"{json_schema}: {error}") from None
 

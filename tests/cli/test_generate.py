@@ -253,3 +253,22 @@ def test_ctrl_c_exits_130_without_a_traceback(demo_pair: Pair) -> None:
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"Traceback" not in stderr
+
+
+def test_penalties_and_min_p_keep_a_seeds_text_with_any_draft(generate: Run) -> None:
+    settings = ["--seed", "5", "--repeat-penalty", "1.2", "--min-p", "0.02", "-n", "40"]
+    drafted = generate(PROMPT, *settings)
+    assert drafted.exit_code == 0, drafted.stderr
+    assert generate(PROMPT, *settings, "--no-draft").stdout == drafted.stdout
+    assert generate(PROMPT, "--seed", "5", "-n", "40").stdout != drafted.stdout
+
+
+def test_rejection_gives_a_text_of_its_own(generate: Run) -> None:
+    arguments = [PROMPT, "--seed", "5", "-n", "40", "--draft-depth", "3", "--json"]
+    coupled = json.loads(generate(*arguments).stdout)
+    rejected = json.loads(generate(*arguments, "--verify", "rejection").stdout)
+    assert rejected["text"] != coupled["text"]
+    assert rejected["speculation"]["accepted"] > 0
+    assert (
+        rejected["text"] == json.loads(generate(*arguments, "--verify", "rejection").stdout)["text"]
+    )
