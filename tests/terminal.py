@@ -47,7 +47,7 @@ class Terminal:
         )
         os.close(slave)
 
-    def type(self, text: str) -> None:
+    def press(self, text: str) -> None:
         """Press keys."""
         os.write(self._master, text.encode())
 

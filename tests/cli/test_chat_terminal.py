@@ -47,26 +47,26 @@ def saved(path: Path) -> list[dict[str, Any]]:
 def test_a_conversation(start: Start, tmp_path: Path) -> None:
     with start("--temperature", "0", "-n", "12") as terminal:
         terminal.expect("/help lists the commands")
-        terminal.type("Hello!" + ENTER)
+        terminal.press("Hello!" + ENTER)
         terminal.expect(r"\d tokens/s .* context \d+/\d+")
         # Two ways to write more than one line. What is typed during an answer waits for its end.
-        terminal.type("one" + ALT_ENTER + "two\\" + ENTER + "three" + ENTER)
+        terminal.press("one" + ALT_ENTER + "two\\" + ENTER + "three" + ENTER)
         # The last message comes back to be changed; Ctrl-C leaves all as it was.
-        terminal.type("/edit" + ENTER)
+        terminal.press("/edit" + ENTER)
         terminal.expect("/edit")
         terminal.expect("three")
-        terminal.type(CTRL_C)
-        terminal.type("/save kept.json" + ENTER)
+        terminal.press(CTRL_C)
+        terminal.press("/save kept.json" + ENTER)
         terminal.expect("2 turns saved")
-        terminal.type("/edit" + ENTER)
+        terminal.press("/edit" + ENTER)
         terminal.expect("three")
-        terminal.type(" four" + ENTER + "/save edited.json" + ENTER)
+        terminal.press(" four" + ENTER + "/save edited.json" + ENTER)
         terminal.expect("2 turns saved")
-        terminal.type("/stats" + ENTER)
+        terminal.press("/stats" + ENTER)
         terminal.expect("prompt tokens: .* kept from earlier turns")
-        terminal.type(UP + UP + UP)
+        terminal.press(UP + UP + UP)
         terminal.expect("three four")
-        terminal.type(CTRL_C + CTRL_D)
+        terminal.press(CTRL_C + CTRL_D)
         assert terminal.close() == 0
         assert "\x1b[2m" in terminal.raw  # notes are dimmed
     users = [message["content"] for message in saved(tmp_path / "kept.json")[::2]]
@@ -80,18 +80,18 @@ def test_a_conversation(start: Start, tmp_path: Path) -> None:
 def test_ctrl_c_stops_an_answer(start: Start, tmp_path: Path) -> None:
     with start(*ENDLESS) as terminal:
         terminal.expect(">")
-        terminal.type("Talk!" + ENTER)
+        terminal.press("Talk!" + ENTER)
         terminal.expect(r"Talk!\s+\S[^>]{40}")
-        terminal.type("not seen" + CTRL_C)
+        terminal.press("not seen" + CTRL_C)
         terminal.expect("stopped: the half answer stays")
         assert "not seen" not in terminal.raw
-        terminal.type("/save half.json" + ENTER)
+        terminal.press("/save half.json" + ENTER)
         terminal.expect("1 turns saved")
-        terminal.type("/set temperature 0" + ENTER + "/set max-tokens 5" + ENTER)
+        terminal.press("/set temperature 0" + ENTER + "/set max-tokens 5" + ENTER)
         terminal.expect("max-tokens 5")
-        terminal.type("Hello!" + ENTER + "/save whole.json" + ENTER)
+        terminal.press("Hello!" + ENTER + "/save whole.json" + ENTER)
         terminal.expect("2 turns saved")
-        terminal.type(CTRL_D)
+        terminal.press(CTRL_D)
         assert terminal.close() == 0
     user, answer = saved(tmp_path / "half.json")
     assert user == {"role": "user", "content": "Talk!"}
@@ -104,40 +104,40 @@ def test_ctrl_c_stops_an_answer(start: Start, tmp_path: Path) -> None:
 def test_completion(start: Start) -> None:
     with start() as terminal:
         terminal.expect(">")
-        terminal.type("/dr")
+        terminal.press("/dr")
         terminal.expect("colour tokens by origin")
-        terminal.type(TAB)
+        terminal.press(TAB)
         terminal.expect("afts")
-        terminal.type("on" + ENTER)
+        terminal.press("on" + ENTER)
         terminal.expect("drafts on\\s")
         terminal.expect("■ target.*■ accepted MTP draft")
         assert "\x1b[32m■" in terminal.raw
-        terminal.type("/think h")
+        terminal.press("/think h")
         terminal.expect(" hidden ")
-        terminal.type(TAB)
+        terminal.press(TAB)
         terminal.expect("idden")
-        terminal.type(ENTER)
+        terminal.press(ENTER)
         terminal.expect("thinking on, hidden")
-        terminal.type("/und" + ENTER)
+        terminal.press("/und" + ENTER)
         terminal.expect("error: there is no command /und: did you mean /undo")
-        terminal.type("/exit" + ENTER)
+        terminal.press("/exit" + ENTER)
         assert terminal.close() == 0
 
 
 def test_resizing(start: Start, tmp_path: Path) -> None:
     with start("--temperature", "0", "-n", "8") as terminal:
         terminal.expect("/help lists")
-        terminal.type("Hello there, how are you")
+        terminal.press("Hello there, how are you")
         terminal.expect("how are you")
         terminal.resize(20, 30)
         # The line is drawn again, in two rows.
         terminal.expect("how are you")
-        terminal.type("?" + ENTER + "/save one.json" + ENTER)
+        terminal.press("?" + ENTER + "/save one.json" + ENTER)
         terminal.expect("1 turns saved")
         terminal.resize(40, 120)
-        terminal.type("Bye!" + ENTER + "/save two.json" + ENTER)
+        terminal.press("Bye!" + ENTER + "/save two.json" + ENTER)
         terminal.expect("2 turns saved")
-        terminal.type(CTRL_D)
+        terminal.press(CTRL_D)
         assert terminal.close() == 0
     assert [message["content"] for message in saved(tmp_path / "two.json")[::2]] == [
         "Hello there, how are you?",
@@ -148,10 +148,10 @@ def test_resizing(start: Start, tmp_path: Path) -> None:
 def test_no_colour(start: Start) -> None:
     with start("--temperature", "0", "-n", "8", NO_COLOR="1") as terminal:
         terminal.expect(">")
-        terminal.type("/drafts on" + ENTER)
+        terminal.press("/drafts on" + ENTER)
         terminal.expect("NO_COLOR is respected")
-        terminal.type("Hello!" + ENTER)
+        terminal.press("Hello!" + ENTER)
         terminal.expect("tokens/s .* context")
-        terminal.type(CTRL_D)
+        terminal.press(CTRL_D)
         assert terminal.close() == 0
         assert set(re.findall(r"\x1b\[[\d;]*m", terminal.raw)) == {"\x1b[0m"}
