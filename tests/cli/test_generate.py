@@ -47,7 +47,7 @@ def test_a_seed_gives_one_text_with_and_without_the_drafter(generate: Run) -> No
 
 
 def test_json_has_the_promised_fields(generate: Run, demo_pair: Pair) -> None:
-    result = generate(PROMPT, "--json", "--seed", "5", "-n", "30")
+    result = generate(PROMPT, "--json", "--seed", "5", "-n", "30", "--draft-depth", "3")
     assert result.exit_code == 0
     assert result.stdout.count("\n") == 1
     answer = json.loads(result.stdout)
@@ -84,7 +84,7 @@ def test_a_random_seed_is_told_and_repeats_the_text(generate: Run) -> None:
 
 
 def test_stats_go_to_stderr(generate: Run) -> None:
-    result = generate(PROMPT, "--stats", "--seed", "5", "-n", "20")
+    result = generate(PROMPT, "--stats", "--seed", "5", "-n", "20", "--draft-depth", "3")
     assert "mtp: " in result.stderr and "accepted" in result.stderr and "seed 5" in result.stderr
     assert "accepted" not in result.stdout
 
