@@ -22,10 +22,11 @@ JSON_KEYS = ["text", "tokens", "finish_reason", "usage", "speculation", "timings
 
 @pytest.fixture
 def generate(run_cli: Run, demo_pair: Pair) -> Run:
-    """Run `mtpcli generate` with the embedded pair's files."""
+    """Run `mtpcli generate` with the embedded pair's files, at a fixed depth unless told else."""
 
     def run(*arguments: str | Path, **options: object) -> Result:
-        return run_cli("generate", "-m", demo_pair.target, *arguments, **options)
+        fixed = ("-m", demo_pair.target, "--draft-depth", "3")
+        return run_cli("generate", *fixed, *arguments, **options)
 
     return run
 
@@ -43,11 +44,12 @@ def test_a_seed_gives_one_text_with_and_without_the_drafter(generate: Run) -> No
     drafted = generate(PROMPT, "--seed", "5")
     assert generate(PROMPT, "--seed", "5", "--no-draft").stdout == drafted.stdout
     assert generate(PROMPT, "--seed", "5", "--draft-depth", "6").stdout == drafted.stdout
+    assert generate(PROMPT, "--seed", "5", "--draft-depth", "auto").stdout == drafted.stdout
     assert generate(PROMPT, "--seed", "6").stdout != drafted.stdout
 
 
 def test_json_has_the_promised_fields(generate: Run, demo_pair: Pair) -> None:
-    result = generate(PROMPT, "--json", "--seed", "5", "-n", "30", "--draft-depth", "3")
+    result = generate(PROMPT, "--json", "--seed", "5", "-n", "30")
     assert result.exit_code == 0
     assert result.stdout.count("\n") == 1
     answer = json.loads(result.stdout)
@@ -84,7 +86,7 @@ def test_a_random_seed_is_told_and_repeats_the_text(generate: Run) -> None:
 
 
 def test_stats_go_to_stderr(generate: Run) -> None:
-    result = generate(PROMPT, "--stats", "--seed", "5", "-n", "20", "--draft-depth", "3")
+    result = generate(PROMPT, "--stats", "--seed", "5", "-n", "20")
     assert "mtp: " in result.stderr and "accepted" in result.stderr and "seed 5" in result.stderr
     assert "accepted" not in result.stdout
 
