@@ -117,6 +117,8 @@ class Engine:
                 while self._free and (request := next(waiting, None)) is not None:
                     fresh.append(self.start(request))
                     held.append(fresh[-1])
+                # llama.cpp decodes at once only sequences whose numbers follow one another.
+                held.sort(key=lambda sequence: sequence.slot)
                 if fresh:
                     yield fresh
                 elif held:
