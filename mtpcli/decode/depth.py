@@ -228,6 +228,9 @@ def _bin(confidence: float) -> int:
 class AutoDepth:
     """The depth that is expected to pay best, round by round.
 
+    Several sequences draft as one: llama.cpp decodes them in one graph only if each has as many
+    rows as the others, and another graph costs more than a doubtful row.
+
     Attributes:
         costs: measured before, and refined by every round.
         acceptance: of the drafter, estimated while running.
@@ -275,7 +278,7 @@ class AutoDepth:
 
     def go_on(self, confidences: Sequence[float]) -> bool:
         """Whether any longer draft is worth the time it takes, at the best rate there is."""
-        if self._trying:
+        if self._trying or self._sequences > 1:
             return True
         drafted = len(confidences)
         chances = self.acceptance.survivals(confidences)
@@ -291,6 +294,8 @@ class AutoDepth:
 
     def keep(self, confidences: Sequence[float]) -> int:
         """The length to verify; a doubtful end, or all of it, may not be worth its rows."""
+        if self._sequences > 1:
+            return len(confidences)
         values = self._values(self.acceptance.survivals(confidences))
         best = values.index(max(values))
         self._cuts += best < len(confidences)
@@ -302,6 +307,8 @@ class AutoDepth:
 
     def take(self, source: str, confidences: Sequence[float]) -> int:
         """As many as make the round worth more than one at the best rate that drafts give."""
+        if self._sequences > 1:
+            return 0
         acceptance = self._free.setdefault(source, Acceptance(self._max_depth))
         values = self._values(acceptance.survivals(confidences))
         best = max(values)

@@ -141,3 +141,14 @@ def test_an_interrupted_decode_does_not_count_in_full() -> None:
 def test_fixed_depth_is_fixed() -> None:
     assert FixedDepth(4).plan(3) == 4
     assert FixedDepth(4).go_on([0.01])
+
+
+def test_several_sequences_draft_as_one() -> None:
+    policy = World(FLAT, draft=1.5, chance=mixed).measured()
+    policy.plan(1)
+    assert not policy.go_on([0.01])
+    assert policy.keep([0.01, 0.01]) < 2
+    assert policy.plan(4) > 0
+    assert policy.go_on([0.01])
+    assert policy.keep([0.01, 0.01]) == 2
+    assert policy.take("lookup", [0.99] * 9) == 0
