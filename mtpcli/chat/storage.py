@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mtpcli.chat.conversation import Conversation, Turn
+from mtpcli.chat.settings import KNOBS, MAX_SEED
 from mtpcli.config import SamplingConfig
 from mtpcli.errors import InputError
 from mtpcli.sanitize import one_line
@@ -70,12 +71,8 @@ def save(path: Path, saved: Saved, model: str) -> None:
         "format": FORMAT,
         "model": model,
         "thinking": saved.thinking,
-        "sampling": {
-            "temperature": saved.sampling.temperature,
-            "top_k": saved.sampling.top_k,
-            "top_p": saved.sampling.top_p,
-            "seed": saved.seed,
-        },
+        "sampling": {knob.field: getattr(saved.sampling, knob.field) for knob in KNOBS.values()}
+        | {"seed": saved.seed},
         "left_out": saved.conversation.left_out,
         "messages": messages,
     }
@@ -149,7 +146,7 @@ def _turn(user: str, answer: str, message: dict[str, Any]) -> Turn:
     thought, seed, finish = (message.get(key) for key in ("thought", "seed", "finish_reason"))
     if isinstance(thought, str):
         turn = replace(turn, thought=thought)
-    if type(seed) is int and 0 <= seed < 2**64:
+    if type(seed) is int and 0 <= seed <= MAX_SEED:
         turn = replace(turn, seed=seed)
     if finish in ("stop", "length", "context", "interrupted"):
         turn = replace(turn, finish=finish)
@@ -159,25 +156,12 @@ def _turn(user: str, answer: str, message: dict[str, Any]) -> Turn:
 def _sampling(
     path: Path, values: dict[str, Any], default: SamplingConfig
 ) -> tuple[SamplingConfig, int | None]:
-    temperature = values.get("temperature", default.temperature)
-    top_k = values.get("top_k", default.top_k)
-    top_p = values.get("top_p", default.top_p)
+    known = {knob.field: knob for knob in KNOBS.values() if knob.field in values}
     seed = values.get("seed")
-    numbers = all(
-        isinstance(value, int | float) and not isinstance(value, bool)
-        for value in (temperature, top_p)
-    )
-    fits = (
-        numbers
-        and 0 <= temperature < float("inf")
-        and 0 < top_p <= 1
-        and type(top_k) is int
-        and top_k >= 0
-        and (seed is None or (type(seed) is int and 0 <= seed < 2**64))
-    )
-    if not fits:
+    fits = seed is None or (type(seed) is int and 0 <= seed <= MAX_SEED)
+    if not fits or not all(knob.allows(values[field]) for field, knob in known.items()):
         raise InputError(f"{path} has sampling values that cannot be")
-    return SamplingConfig(float(temperature), top_k, float(top_p)), seed
+    return replace(default, **{field: values[field] for field in known}), seed
 
 
 @contextlib.contextmanager

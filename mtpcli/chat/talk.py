@@ -5,15 +5,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mtpcli.chat import storage
 from mtpcli.chat.ahead import DecodeAhead
 from mtpcli.chat.conversation import Conversation, Turn
+from mtpcli.chat.settings import Settings
 from mtpcli.chat.speed import PlainSpeed, Report, Totals
-from mtpcli.config import SamplingConfig
 from mtpcli.decode.metrics import Timings
 from mtpcli.errors import InputError
 from mtpcli.prompt.thinking import Channel
@@ -33,23 +33,6 @@ class Piece(NamedTuple):
 
 
 Pieces = Generator[list[Piece], None, None]
-
-
-@dataclass
-class Settings:
-    """What the user can change between turns.
-
-    Attributes:
-        sampling: its seed counts for nothing.
-        seed: the seed of every answer; None for another one each time.
-        thinking: let the model think before it answers.
-        max_tokens: limit of an answer, or None.
-    """
-
-    sampling: SamplingConfig
-    seed: int | None = None
-    thinking: bool = False
-    max_tokens: int | None = None
 
 
 class Talk:

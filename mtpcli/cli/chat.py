@@ -25,6 +25,10 @@ def chat(
     temperature: options.Temperature = None,
     top_k: options.TopK = None,
     top_p: options.TopP = None,
+    min_p: options.MinP = None,
+    repeat_penalty: options.RepeatPenalty = None,
+    presence_penalty: options.PresencePenalty = None,
+    frequency_penalty: options.FrequencyPenalty = None,
     seed: options.Seed = None,
     model: options.Model = None,
     ctx: options.Context = 0,
@@ -32,6 +36,7 @@ def chat(
     drafter: options.Drafter = None,
     no_draft: options.NoDraft = False,
     draft_depth: options.DraftDepth = options.DEPTH,
+    verify: options.Verify = options.Verification.COUPLED,
 ) -> None:
     """Talk with the model. Ctrl-C stops an answer, Ctrl-D leaves, /help lists commands.
 
@@ -48,7 +53,8 @@ def chat(
     from platformdirs import user_state_path
 
     from mtpcli.chat.conversation import Conversation
-    from mtpcli.chat.talk import Settings, Talk
+    from mtpcli.chat.settings import Settings
+    from mtpcli.chat.talk import Talk
     from mtpcli.cli.chat_input import open_input
     from mtpcli.cli.chat_loop import Chat
     from mtpcli.cli.chat_screen import Screen
@@ -59,9 +65,18 @@ def chat(
     options.say_which_model(paths)
     typed = sys.stdin.isatty()
     folder = user_state_path("mtpcli", appauthor=False)
-    with Session(paths, DraftConfig(draft_depth), RuntimeConfig(ctx, 1, threads)) as session:
+    draft = DraftConfig(draft_depth, rejection=verify is options.Verification.REJECTION)
+    with Session(paths, draft, RuntimeConfig(ctx, 1, threads)) as session:
         sampling = options.sampling(
-            session.sampling, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p
+            session.sampling,
+            seed=seed,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition=repeat_penalty,
+            presence=presence_penalty,
+            frequency=frequency_penalty,
         )
         screen = Screen()
         settings = Settings(sampling, seed, thinking, max_tokens)

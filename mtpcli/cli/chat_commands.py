@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import math
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtpcli.chat.settings import NAMES
 from mtpcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,61 +82,21 @@ def _system(chat: Chat, text: str) -> None:
     chat.screen.note(f"system prompt: {conversation.system or 'none'}")
 
 
-def _number(name: str, text: str, low: float, high: float, *, above: bool = False) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (low < value if above else low <= value) or value > high or math.isinf(value):
-        most = f" to {high:g}" if math.isfinite(high) else " or more"
-        raise UsageError(f"{name} is a number{' above' if above else ','} {low:g}{most}")
-    return value
-
-
-def _whole(name: str, text: str, low: int, high: int) -> int:
-    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
-        raise UsageError(f"{name} is a whole number from {low} to {high}")
-    return int(text)
-
-
 def _set(chat: Chat, arguments: str) -> None:
     settings = chat.talk.settings
     name, _, text = arguments.partition(" ")
-    text = text.strip()
-    if name == "temperature":
-        value = _number(name, text, 0, math.inf)
-        settings.sampling = replace(settings.sampling, temperature=value)
-    elif name == "top-k":
-        settings.sampling = replace(settings.sampling, top_k=_whole(name, text, 0, 2**31))
-    elif name == "top-p":
-        value = _number(name, text, 0, 1, above=True)
-        settings.sampling = replace(settings.sampling, top_p=value)
-    elif name == "max-tokens":
-        settings.max_tokens = None if text == "none" else _whole(name, text, 1, 2**31)
-    elif name == "seed":
-        return _seed(chat, text)
-    elif name:
-        raise UsageError(f"nothing is called {name}: /set knows {', '.join(_SETTINGS)}")
-    sampling = settings.sampling
-    limit = settings.max_tokens or "none"
-    return chat.screen.note(
-        f"temperature {sampling.temperature:g} · top-k {sampling.top_k} · "
-        f"top-p {sampling.top_p:g} · seed {_seed_text(chat)} · max-tokens {limit}"
-    )
-
-
-def _seed_text(chat: Chat) -> str:
-    seed = chat.talk.settings.seed
-    return "random" if seed is None else str(seed)
+    if name:
+        settings.set(name, text.strip())
+    chat.screen.note(settings.line())
 
 
 def _seed(chat: Chat, text: str) -> None:
+    settings = chat.talk.settings
     if text:
-        seed = None if text == "random" else _whole("seed", text, 0, 2**64 - 1)
-        chat.talk.settings.seed = seed
+        settings.set("seed", text)
     last = chat.talk.totals.reports[-1:]
     used = f"; the last answer's was {last[0].seed}" if last else ""
-    chat.screen.note(f"seed {_seed_text(chat)}{used}")
+    chat.screen.note(f"seed {settings.seed_text()}{used}")
 
 
 def _switch(name: str, text: str, words: tuple[str, ...]) -> str:
@@ -229,11 +189,10 @@ def _exit(_chat: Chat, _arguments: str) -> None:
     raise Leave
 
 
-_SETTINGS = ("temperature", "top-k", "top-p", "seed", "max-tokens")
 _TABLE = (
     Command("help", "", "list commands and keys", _help),
     Command("system", "[TEXT|off]", "set or show the system prompt", _system, ("off",)),
-    Command("set", "[NAME VALUE]", "sampling: " + ", ".join(_SETTINGS), _set, _SETTINGS),
+    Command("set", "[NAME VALUE]", "sampling: temperature, top-k, seed, ...", _set, NAMES),
     Command("seed", "[N|random]", "fix the seed, or another one each time", _seed, ("random",)),
     Command("think", "on|off|hidden", "think before answering", _think, ("on", "off", "hidden")),
     Command("regenerate", "", "answer the last message again", _regenerate),

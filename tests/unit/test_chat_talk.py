@@ -10,7 +10,8 @@ import pytest
 
 from mtpcli.chat import storage
 from mtpcli.chat.conversation import Conversation
-from mtpcli.chat.talk import Settings, Talk
+from mtpcli.chat.settings import Settings
+from mtpcli.chat.talk import Talk
 from mtpcli.config import SamplingConfig
 from mtpcli.decode.depth import FixedDepth
 from mtpcli.decode.engine import Engine
