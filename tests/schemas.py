@@ -26,6 +26,7 @@ BOUNDED: dict[str, Any] = {
     "whole": {"type": "integer"},
     "any number": {"type": "number"},
     "date": {"type": "string", "format": "date"},
+    "pattern": {"type": "string", "pattern": r'^(?:[^a-z]|\n){2,5}-[\w"\\\\]$|^x{3}$'},
     "several types": {"type": ["string", "null", "boolean"], "maxLength": 3},
     "optional": {
         "type": "object",
@@ -111,6 +112,7 @@ def validates(value: Any, schema: Any, root: Any = None) -> bool:
     if isinstance(value, str):
         checks.append(len(value) >= schema.get("minLength", 0))
         checks.append(len(value) <= schema.get("maxLength", len(value)))
+        checks.append(bool(re.search(schema.get("pattern", ""), value)))
         if schema.get("format") == "date":
             checks.append(bool(re.fullmatch(r"\d{4}-\d\d-\d\d", value)))
             # Python's years begin with 1.

@@ -13,6 +13,7 @@ from typing import Any
 from mtpcli.errors import InputError
 from mtpcli.schema import ranges
 from mtpcli.schema.merge import Schema, demands, disjoint, json_type, merged
+from mtpcli.schema.pattern import pattern_rule
 
 _HEX = "[0-9a-fA-F]"
 _DATE = (
@@ -49,7 +50,7 @@ _FORMATS = {
 _BY_TYPE = {
     "object": {"properties", "required", "additionalProperties"},
     "array": {"items", "prefixItems", "minItems", "maxItems", "uniqueItems"},
-    "string": {"minLength", "maxLength", "format"},
+    "string": {"minLength", "maxLength", "pattern", "format"},
     "number": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"},
     "boolean": set(),
     "null": set(),
@@ -60,6 +61,7 @@ _KNOWN = _ELSEWHERE.union(*_BY_TYPE.values())
 _SHAPES: dict[str, type] = {
     "properties": dict,
     "required": list,
+    "pattern": str,
     "prefixItems": list,
     "enum": list,
     "allOf": list,
@@ -273,11 +275,16 @@ class _Converter:
 
     def _string(self, schema: Schema, where: str) -> str:
         low, high = self._limits(schema, "Length", where)
-        kind = schema.get("format")
-        if isinstance(kind, str) and kind in _FORMATS:
-            if low or high is not None:
-                raise InputError(f"{where}: a length beside `format` is not supported")
-            return self._rule(_FORMATS[kind])
+        form, pattern = _FORMATS.get(str(schema.get("format"))), schema.get("pattern")
+        if (low > 0 or high is not None) + bool(form) + (pattern is not None) > 1:
+            raise InputError(f"{where}: only one of length, `pattern` and `format` is supported")
+        if form:
+            return self._rule(form)
+        if pattern is not None:
+            try:
+                return self._rule(pattern_rule(pattern))
+            except InputError as error:
+                raise InputError(f"{where}: {error}") from None
         # Other formats are remarks: validators check them only when told to.
         if not low and high is None:
             return "string"

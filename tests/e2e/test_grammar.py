@@ -116,6 +116,13 @@ def accepts(model: Model, grammar: str, text: str, end: int) -> bool:
         ({"type": "integer", "exclusiveMinimum": 3}, ["4", "77", "123456"], ["3", "0", "-5"]),
         (True, ["null", "[1,[2,{}]]", '{"a": -1.5e10}', '"x"'], ["", "nul", "[1,]", "01"]),
         (
+            {"pattern": r"^[A-Z]{2}-\d{3,4}( \w+)?$"},
+            ['"AB-123"', '"AB-1234 x_9"'],
+            ['"AB-12"', '"ab-123"', '"AB-123 "', '"xAB-123"', "7"],
+        ),
+        # Anywhere in the string; quote and backslash as JSON writes them.
+        ({"pattern": r'["\\]|^.é$'}, [r'"a\"b"', r'"\\"', '"🐢é"'], ['"ab"', '"🐢"', '"xxé"']),
+        (
             {"type": "string", "format": "date"},
             ['"2024-01-31"', '"1999-11-30"'],
             ['"2024-11-31"', '"2024-02-30"', '"24-01-01"'],
