@@ -13,6 +13,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -169,6 +170,9 @@ class Journal:
             return
         if len(self.done) == 0:
             self.path.unlink(missing_ok=True)
+        else:
+            with suppress(OutputError):  # it is there already, unless the power fails now
+                self.sync()
         os.close(self._fd)
         self._fd = -1
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mtpcli.errors import InputError, UsageError
@@ -17,6 +16,15 @@ if TYPE_CHECKING:
 
 MAX_SEED = 2**64 - 1
 _ROLES = {"system", "developer", "user", "assistant", "tool"}
+# What rows call it, what `SamplingConfig` calls it, and its range.
+_REALS: dict[str, tuple[str, float, float]] = {
+    "temperature": ("temperature", 0.0, 1e6),
+    "top_p": ("top_p", 1e-6, 1.0),
+    "min_p": ("min_p", 0.0, 1.0),
+    "repeat_penalty": ("repetition", 0.01, 1e6),
+    "presence_penalty": ("presence", -1e6, 1e6),
+    "frequency_penalty": ("frequency", -1e6, 1e6),
+}
 _MESSAGE_KEYS = ("content", "reasoning", "tool_calls", "tool_call_id", "name")
 
 
@@ -44,16 +52,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a row may set for itself; None leaves it to the options of the run.
+    """What a row sets for itself; the rest is left to the options of the run.
 
-    `schema` is a JSON Schema that the answer must satisfy.
+    Attributes:
+        max_tokens: limit, or None.
+        sampling: values by the names of `SamplingConfig`'s fields.
+        stops: texts that end the answer.
+        schema: a JSON Schema that the answer must satisfy, or None.
     """
 
     max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    seed: int | None = None
+    sampling: Mapping[str, float] = field(default_factory=dict)
     stops: tuple[str, ...] = ()
     schema: Any = None
 
@@ -89,12 +98,11 @@ def limits(fields: Mapping[str, Any]) -> Limits:
     Raises:
         InputError: a value of the wrong type, or an impossible one.
     """
+    wholes = {name: _whole(fields, name, 0) for name in ("top_k", "seed")}
+    reals = {name: _real(fields, key, least, most) for key, (name, least, most) in _REALS.items()}
     return Limits(
         max_tokens=_whole(fields, "max_tokens", 1),
-        temperature=_real(fields, "temperature", lambda value: value >= 0, "0 or more"),
-        top_p=_real(fields, "top_p", lambda value: 0 < value <= 1, "above 0 and at most 1"),
-        top_k=_whole(fields, "top_k", 0),
-        seed=_whole(fields, "seed", 0),
+        sampling={name: value for name, value in {**wholes, **reals}.items() if value is not None},
         stops=_stops(fields.get("stop")),
         schema=fields.get("schema"),
     )
@@ -111,16 +119,12 @@ def _whole(fields: Mapping[str, Any], name: str, least: int) -> int | None:
     return value
 
 
-def _real(
-    fields: Mapping[str, Any], name: str, fits: Callable[[float], bool], says: str
-) -> float | None:
+def _real(fields: Mapping[str, Any], name: str, least: float, most: float) -> float | None:
     value = fields.get(name)
     if value is None:
         return None
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise InputError(f"{name} must be a number, {says}")
-    if not abs(value) < 1e9 or not math.isfinite(value) or not fits(value):
-        raise InputError(f"{name} must be {says}")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+        raise InputError(f"{name} must be a number from {least:g} to {most:g}")
     return float(value)
 
 

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mtpcli.batch.journal import Entry
 from mtpcli.batch.rows import Ask, Row, row_seed
@@ -107,14 +107,15 @@ class Totals:
         return (self.completion_tokens + self.under_way) / max(1e-9, self.seconds)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Flight:
-    """A row under way."""
+    """A row under way, and how many tokens it has so far."""
 
     row: Row
     request: Request
     stream: TextStream
     thinking: bool
+    tokens: int = 0
 
 
 class Preparer:
@@ -175,13 +176,8 @@ class Preparer:
             grammar = schema_grammar(ask.limits.schema)
         base, own = self._defaults.sampling, ask.limits
         raw = ask.raw or self._defaults.raw
-        sampling = replace(
-            base,
-            temperature=base.temperature if own.temperature is None else own.temperature,
-            top_p=base.top_p if own.top_p is None else own.top_p,
-            top_k=base.top_k if own.top_k is None else own.top_k,
-            seed=row_seed(base.seed, row.number) if own.seed is None else own.seed,
-        )
+        chosen: dict[str, Any] = {"seed": row_seed(base.seed, row.number), **own.sampling}
+        sampling = replace(base, **chosen)
         request, stream = self._backend.request(
             tokens,
             sampling,
@@ -237,9 +233,9 @@ class Run:
                 for sequence in sequences:
                     if sequence.finish_reason:
                         self._finish(sequence)
-                self.totals.under_way = sum(
-                    len(sequence.tokens) for sequence in sequences if not sequence.finish_reason
-                )
+                    else:
+                        self._flying[id(sequence.request)].tokens = len(sequence.tokens)
+                self.totals.under_way = sum(flight.tokens for flight in self._flying.values())
                 progress(self.totals)
                 if self._stop.expired:
                     break

@@ -37,7 +37,8 @@ class BatchOptions:
         system: system message of conversations that have none.
         thinking: let the model think.
         raw: no chat template.
-        max_tokens, temperature, top_k, top_p, stop: for rows that do not say otherwise.
+        max_tokens, stop, temperature, top_k: for rows that do not say otherwise.
+        sampling: the other settings of sampling, by the names of `SamplingConfig`'s fields.
         grammar: what answers keep to, in GBNF.
         seed: the rows' seeds are made of it.
         parallel: rows at once.
@@ -61,7 +62,7 @@ class BatchOptions:
     grammar: str | None
     temperature: float | None
     top_k: int | None
-    top_p: float | None
+    sampling: dict[str, float | None]
     seed: int
     parallel: int
 
@@ -98,7 +99,7 @@ def settings(
         "the grammar": given.grammar and hashlib.blake2b(given.grammar.encode()).hexdigest()[:16],
         "--temperature": given.temperature,
         "--top-k": given.top_k,
-        "--top-p": given.top_p,
+        **{f"--{name.replace('_', '-')}": value for name, value in given.sampling.items()},
         "--seed": given.seed,
         "--ctx": runtime.n_ctx,
         # With some quantisations a row's last bits depend on how many are decoded together.

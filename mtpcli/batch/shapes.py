@@ -24,8 +24,6 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "logprobs": (False, 0),
     "top_logprobs": (0,),
     "logit_bias": ({},),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
     "echo": (False,),
     "suffix": ("",),
 }

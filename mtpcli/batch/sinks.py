@@ -292,6 +292,22 @@ def write_whole(path: Path, parts: Iterable[bytes]) -> None:
         raise write_error(path, error) from None
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write an object for people and programs, to a file or a device.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    data = json.dumps(value, ensure_ascii=False, indent=2).encode("utf-8", "replace") + b"\n"
+    if not is_stream(path):
+        write_whole(path, [data])
+        return
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise write_error(path, error) from None
+
+
 def _sync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY)
     try:

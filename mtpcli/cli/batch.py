@@ -96,6 +96,10 @@ def batch(
     temperature: options.Temperature = None,
     top_k: options.TopK = None,
     top_p: options.TopP = None,
+    min_p: options.MinP = None,
+    repeat_penalty: options.RepeatPenalty = None,
+    presence_penalty: options.PresencePenalty = None,
+    frequency_penalty: options.FrequencyPenalty = None,
     seed: Annotated[
         int,
         typer.Option(
@@ -112,27 +116,27 @@ def batch(
     no_draft: options.NoDraft = False,
     draft_depth: options.DraftDepth = options.DEPTH,
 ) -> None:
-    """Answer many prompts, several at once, and survive whatever happens on the way.
+    """Answer many prompts, several at once, and survive whatever happens.
 
-    A row of JSONL has a `prompt` (a text) or `messages`, and may have `max_tokens`,
-    `temperature`, `top_p`, `top_k`, `seed`, `stop` and `schema` (a JSON Schema) of its own. Its
-    record is the row with a `response`, or an `error` if it failed. Requests in OpenAI's batch
-    format are answered in that format.
+    A row of JSONL has a `prompt` (a text) or `messages`, and may have settings
+    of its own: `max_tokens`, `seed`, `stop`, `schema` (a JSON Schema),
+    `temperature`, `top_k`, `top_p`, `min_p`, `repeat_penalty`,
+    `presence_penalty`, `frequency_penalty`. Its record is the row with a
+    `response`, or with an `error`. Requests in OpenAI's batch format are
+    answered in that format.
 
-    Finished rows are kept in OUTPUT.part. After a crash, a power cut, Ctrl-C or SIGTERM, the same
-    command goes on where it was, and the result is the same as without the interruption.
-
-    Exit code: 0 if all rows have an answer, 4 if some failed, 130 if interrupted.
+    Finished rows are kept in OUTPUT.part. After a crash, Ctrl-C or SIGTERM the
+    same command goes on where it was, and the result is the same as without
+    the interruption. Exit code: 0 if every row has an answer, 4 if some
+    failed, 130 if it was interrupted.
 
     Examples:
 
         mtpcli batch prompts.jsonl -o answers.jsonl
-
-        mtpcli batch people.csv --template "Write a greeting for {name}." -o greetings.jsonl
-
+        mtpcli batch people.csv --template "Greet {name}." -o greetings.jsonl
         mtpcli batch notes/ --template "Summarise: {text}" -o summaries/
-
-        jq -c '{prompt: .title}' books.json | mtpcli batch - -n 50 | jq -r .response.text
+        mtpcli batch - < prompts.jsonl | jq -r .response.text
+        mtpcli batch prompts.jsonl --dry-run
     """
     from mtpcli.batch.settings import BatchOptions
     from mtpcli.config import DraftConfig, RuntimeConfig
@@ -164,7 +168,13 @@ def batch(
         grammar=options.grammar_text(json_schema, grammar),
         temperature=temperature,
         top_k=top_k,
-        top_p=top_p,
+        sampling={
+            "top_p": top_p,
+            "min_p": min_p,
+            "repetition": repeat_penalty,
+            "presence": presence_penalty,
+            "frequency": frequency_penalty,
+        },
         seed=seed,
         parallel=parallel,
     )
@@ -236,7 +246,7 @@ class _Batch:
             seed=given.seed,
             temperature=given.temperature,
             top_k=given.top_k,
-            top_p=given.top_p,
+            **given.sampling,
         )
         if given.grammar is not None:
             session.constraint(given.grammar)  # a mistake in it is not the rows'
@@ -300,6 +310,7 @@ class _Batch:
         return self._report(run, sink, stop, session.drafter_name)
 
     def _report(self, run: Run, sink: Sink, stop: Stop, drafter: str | None) -> int:
+        from mtpcli.batch.sinks import write_json
         from mtpcli.cli.batch_progress import summary, summary_line
 
         given = self._given
@@ -310,7 +321,7 @@ class _Batch:
                 "output": given.output,
                 "model": str(self._paths.target),
             }
-            _write_summary(given.json_summary, figures)
+            write_json(given.json_summary, figures)
         if not given.quiet:
             _say(summary_line(run.totals, sink.failed, drafter))
         if run.complete:
@@ -327,6 +338,7 @@ class _Batch:
 
     def _survey(self, preparer: Preparer, source: Source) -> int:
         from mtpcli.batch.run import survey
+        from mtpcli.batch.sinks import write_json
         from mtpcli.batch.stop import Stop
         from mtpcli.cli.batch_progress import SurveyProgress
 
@@ -335,7 +347,7 @@ class _Batch:
         with Stop() as stop, SurveyProgress(shown=shown) as progress:
             found = survey(preparer, source.rows(), stop, self._on_failure, progress.update)
         if given.json_summary:
-            _write_summary(
+            write_json(
                 given.json_summary,
                 {
                     "dry_run": True,
@@ -379,21 +391,6 @@ def _check_template(template: Template | None, source: Source) -> None:
             "say what to make of a row: --template '... {column} ...', with one or more of the "
             f"columns {', '.join(source.columns)}"
         )
-
-
-def _write_summary(path: Path, figures: dict[str, Any]) -> None:
-    import json
-
-    from mtpcli.batch.sinks import is_stream, write_error, write_whole
-
-    data = json.dumps(figures, ensure_ascii=False, indent=2).encode("utf-8", "replace") + b"\n"
-    if not is_stream(path):
-        write_whole(path, [data])
-        return
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise write_error(path, error) from None
 
 
 def _say(message: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from mtpcli.batch.rows import Limits, Row, Template, conversation, limits, row_seed
 from mtpcli.batch.shapes import Answer, OpenAiShape, PlainShape, encode
+from mtpcli.config import SamplingConfig
 from mtpcli.errors import InputError, UsageError
 
 ANSWER = Answer("Hello", None, "stop", 3, 2, 9)
@@ -44,7 +45,12 @@ def test_limits_of_a_row() -> None:
         "stop": "x",
         "top_k": None,
     }
-    assert limits(fields) == Limits(5, 0.0, 1.0, None, 7, ("x",))
+    own = {"temperature": 0.0, "top_p": 1.0, "seed": 7}
+    assert limits(fields) == Limits(5, own, ("x",))
+    more = {"min_p": 0.1, "repeat_penalty": 1.2, "presence_penalty": -1, "frequency_penalty": 0.5}
+    named = {"min_p": 0.1, "repetition": 1.2, "presence": -1.0, "frequency": 0.5}
+    assert limits(more).sampling == named
+    SamplingConfig(**named, **own)  # type: ignore[arg-type]
     assert limits({}) == Limits()
 
 
@@ -62,6 +68,9 @@ def test_limits_of_a_row() -> None:
         ("top_p", 0),
         ("top_p", 1.1),
         ("top_k", -1),
+        ("min_p", 2),
+        ("repeat_penalty", 0),
+        ("presence_penalty", "x"),
         ("seed", 2**64),
         ("seed", False),
         ("stop", 5),
@@ -128,7 +137,7 @@ def test_plain_rows_ask_and_are_answered() -> None:
     shape = PlainShape()
     given = row(id="x", prompt="Hi", temperature=0, error="old", response="old")
     ask = shape.ask(given)
-    assert (ask.prompt, ask.limits.temperature, ask.raw) == ("Hi", 0.0, False)
+    assert (ask.prompt, ask.limits.sampling, ask.raw) == ("Hi", {"temperature": 0.0}, False)
     assert shape.ask(row(messages=HI)).prompt == HI
     assert shape.answer(given, ANSWER) == {
         "line": 2,
@@ -224,7 +233,8 @@ def test_openai_completions_are_raw() -> None:
         (request(messages=HI, response_format={"type": "xml"}), "response_format"),
         (request(messages=HI, response_format={"type": "json_schema"}), "response_format"),
         (request(messages=HI, response_format=[]), "response_format"),
-        (request(messages=HI, frequency_penalty=0.5), "frequency_penalty"),
+        (request(messages=HI, frequency_penalty="x"), "frequency_penalty"),
+        (request(messages=HI, logprobs=True), "logprobs"),
         (request(messages=HI, temperature="x"), "temperature"),
         (request(prompt="Hi"), "messages"),
         (row(custom_id="a", url="/v1/completions", body={"prompt": [1, 2]}), "prompt"),

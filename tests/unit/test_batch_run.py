@@ -373,7 +373,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         return highest
 
     peak(50)
-    assert peak(3000) < peak(300) + 50_000
+    assert peak(1500) < peak(150) + 50_000
 
 
 def test_a_dry_run_counts() -> None:
