@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtpcli.cli import options
+from mtpcli.cli import bench_synthetic, options
 
 if TYPE_CHECKING:
-    from mtpcli.bench import Result
+    from mtpcli.bench import Result, Workload
+    from mtpcli.session import PairPaths
 
 _BAR = 20
 _HEADINGS = (
@@ -42,6 +45,10 @@ def bench(
     ctx: options.Context = 2048,
     threads: options.Threads = 0,
     drafter: options.Drafter = None,
+    synthetic: bench_synthetic.Shape = None,
+    acceptance: bench_synthetic.Acceptance = None,
+    quant: bench_synthetic.Quant = "q4_0",
+    remove: bench_synthetic.Remove = False,
 ) -> None:
     """Compare plain decoding, the automatic depth and fixed depths on the same prompts.
 
@@ -53,32 +60,38 @@ def bench(
         mtpcli bench -m gemma-4-E2B-it-Q4_0.gguf
 
         mtpcli bench --prompts mine.txt --temperature 0 --markdown
+
+        mtpcli bench --synthetic e2b --acceptance 0.5 --acceptance 0.9 --temperature 0 --runs 1
     """
     from mtpcli import bench as measure
     from mtpcli.cli import output
     from mtpcli.config import DraftConfig, RuntimeConfig
-    from mtpcli.errors import ModelError, UsageError
-    from mtpcli.session import Session, choose_pair
+    from mtpcli.errors import UsageError
+    from mtpcli.session import Session
 
     modes = (measure.PLAIN, measure.AUTO, *_depths(depths))
     if plot and plot.exists() and not force:
         raise UsageError(f"{plot} exists: --force replaces it")
-    workloads = [
-        replace(workload, prompts=workload.prompts[:per_workload])
-        for workload in measure.load_prompts(prompts or _own_prompts())
-    ]
-    paths = choose_pair(model, drafter, draft=True)
-    options.say_which_model(paths)
-    if not paths.drafter:
-        raise ModelError(f"no drafter that fits lies beside {paths.target}: name one by --drafter")
-    with Session(paths, DraftConfig(), RuntimeConfig(ctx, 1, threads)) as session:
-        sampling = options.sampling(
-            session.sampling, seed=seed, temperature=temperature, top_k=None, top_p=None
-        )
-        found = measure.run(
-            session, workloads, modes, sampling, runs=runs, max_tokens=max_tokens,
-            progress=_say if sys.stderr.isatty() else lambda message: None,
-        )  # fmt: skip
+    if acceptance and not synthetic:
+        raise UsageError("--acceptance goes with --synthetic: a model's own is measured")
+    own = measure.load_prompts(prompts) if prompts else None
+    source = (
+        _made_up(synthetic, acceptance or [0.8], quant, remove, own)
+        if synthetic
+        else _given(model, drafter, own)
+    )
+    found: list[list[Result]] = []
+    with source as pairs:
+        for paths, workloads in pairs:
+            few = [replace(load, prompts=load.prompts[:per_workload]) for load in workloads]
+            with Session(paths, DraftConfig(), RuntimeConfig(ctx, 1, threads)) as session:
+                sampling = options.sampling(
+                    session.sampling, seed=seed, temperature=temperature, top_k=None, top_p=None
+                )
+                found += measure.run(
+                    session, few, modes, sampling, runs=runs, max_tokens=max_tokens,
+                    progress=_say if sys.stderr.isatty() else lambda message: None,
+                )  # fmt: skip
     heading = f"{paths.target.name}, temperature {sampling.temperature:g}, {runs} runs"
     if plot:
         from mtpcli.cli.bench_plot import write_plot
@@ -89,7 +102,8 @@ def bench(
         output.print_json(
             {
                 "model": str(paths.target),
-                "drafter": str(paths.drafter),
+                "drafters": [str(paths.drafter) for paths, _ in pairs],
+                "made_up": bool(synthetic),
                 "temperature": sampling.temperature,
                 "seed": seed,
                 "runs": runs,
@@ -100,6 +114,37 @@ def bench(
         _print_markdown(rows)
     else:
         _print_table(rows, heading)
+
+
+@contextmanager
+def _given(
+    model: Path | None, drafter: Path | None, own: list[Workload] | None
+) -> Iterator[list[tuple[PairPaths, list[Workload]]]]:
+    """The pair that the user means, and what it is asked."""
+    from mtpcli.bench import load_prompts
+    from mtpcli.errors import ModelError
+    from mtpcli.session import choose_pair
+
+    workloads = own or load_prompts(_own_prompts())
+    paths = choose_pair(model, drafter, draft=True)
+    options.say_which_model(paths)
+    if not paths.drafter:
+        raise ModelError(f"no drafter that fits lies beside {paths.target}: name one by --drafter")
+    yield [(paths, workloads)]
+
+
+@contextmanager
+def _made_up(
+    shape: str, acceptances: list[float], quant: str, remove: bool, own: list[Workload] | None
+) -> Iterator[list[tuple[PairPaths, list[Workload]]]]:
+    """Made-up pairs, and what they are asked."""
+    from mtpcli.session import PairPaths
+
+    with bench_synthetic.made_up_pair(shape, acceptances, quant, remove) as pair:
+        yield [
+            (PairPaths(pair.target, drafter), bench_synthetic.workloads(share, own))
+            for share, drafter in pair.drafters.items()
+        ]
 
 
 def _depths(text: str) -> list[str]:

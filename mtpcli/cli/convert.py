@@ -62,7 +62,7 @@ def convert(
             raise UsageError(f"{option} {value}: is not one of {known}")
     if target.is_file() and (drafter is not None or outtype != "auto"):
         raise UsageError(f"{target}: an old drafter file is rewritten alone, and keeps its types")
-    with _notes_from_converter(), _progress_bar() as progress:
+    with _notes_from_converter(), progress_bar("convert") as progress:
         if target.is_file():
             paths = [rewrite_drafter(target, out_dir, force=force, progress=progress)]
         else:
@@ -93,7 +93,7 @@ def _notes_from_converter() -> Iterator[None]:
 
 
 @contextmanager
-def _progress_bar() -> Iterator[Callable[[int, int], None] | None]:
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
     """A bar on standard error while files are written; nothing where nobody watches."""
     if not sys.stderr.isatty():
         yield None
@@ -103,5 +103,5 @@ def _progress_bar() -> Iterator[Callable[[int, int], None] | None]:
 
     columns = BarColumn(), DownloadColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("convert", total=None)
+        task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

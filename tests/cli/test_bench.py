@@ -45,3 +45,15 @@ def test_depths_that_are_none(run_cli: Run) -> None:
         result = run_cli("bench", "--depths", depths)
         assert result.exit_code == 2
         assert result.stderr.startswith("error: ") and "--depths" in result.stderr
+
+
+def test_made_up_pairs_that_are_none(run_cli: Run) -> None:
+    for arguments, says in (
+        (["--synthetic", "e3b"], "not one of e2b"),
+        (["--synthetic", "e2b", "--quant", "q9"], "--quant q9"),
+        (["--acceptance", "0.5"], "--synthetic"),
+        (["--synthetic", "e2b", "--acceptance", "2"], "acceptance"),
+    ):
+        result = run_cli("bench", *arguments)
+        assert result.exit_code == 2
+        assert result.stderr.startswith("error: ") and says in result.stderr

@@ -1,0 +1,74 @@
+"""`mtpcli bench --synthetic`: the options, and the made-up pairs they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mtpcli.bench import Workload
+    from mtpcli.synthetic import MadeUpPair
+
+_PANEL = "Made-up weights"
+
+Shape = Annotated[
+    str | None,
+    typer.Option(
+        "--synthetic",
+        metavar="e2b|e4b|26b-a4b|31b",
+        help="In place of a model, a full-size pair of random weights, made in the cache.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Acceptance = Annotated[
+    list[float] | None,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Share of its drafted tokens that are right; again for another pair. Default: 0.8.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Quant = Annotated[
+    str, typer.Option(metavar="TYPE", help="Its target's type.", rich_help_panel=_PANEL)
+]
+Remove = Annotated[
+    bool, typer.Option("--remove", help="Delete the files afterwards.", rich_help_panel=_PANEL)
+]
+
+
+@contextmanager
+def made_up_pair(
+    shape: str, acceptances: Sequence[float], quant: str, remove: bool
+) -> Iterator[MadeUpPair]:
+    """The files, built if they are not there, with a word about what they are."""
+    from mtpcli.cli.convert import progress_bar
+    from mtpcli.cli.output import note
+    from mtpcli.synthetic import made_up_pair as build
+
+    with progress_bar("building") as progress:
+        pair = build(shape, acceptances, quant.lower(), progress=progress)
+    size = f"{pair.size / 1e9:.1f} GB in {pair.target.parent}"
+    note(f"the weights are made up: the speeds are real, the text is not ({size})")
+    try:
+        yield pair
+    finally:
+        if remove:
+            pair.remove()
+
+
+def workloads(acceptance: float, own: Sequence[Workload] | None) -> list[Workload]:
+    """What a made-up pair is asked: the user's prompts, or letters.
+
+    Its answer depends on the last character only, so that each letter gets one of its own.
+    """
+    from mtpcli.bench import Workload
+
+    name = f"made up, acceptance {acceptance:.2f}"
+    if own is None:
+        return [Workload(name, [f"Prompt {letter}" for letter in "abcdefghijklmnopqrstuvwxyz"])]
+    return [replace(workload, name=f"{workload.name} ({name})") for workload in own]
