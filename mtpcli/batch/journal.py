@@ -168,13 +168,15 @@ class Journal:
         """Let go of it; one without rows is removed. Twice is harmless."""
         if self._fd < 0:
             return
-        if len(self.done) == 0:
-            self.path.unlink(missing_ok=True)
-        else:
-            with suppress(OutputError):  # it is there already, unless the power fails now
-                self.sync()
-        os.close(self._fd)
-        self._fd = -1
+        try:
+            if len(self.done) == 0:
+                self.path.unlink(missing_ok=True)
+            else:
+                with suppress(OutputError):  # it is there already, unless the power fails now
+                    self.sync()
+        finally:
+            os.close(self._fd)
+            self._fd = -1
 
     def remove(self) -> None:
         """Its rows are elsewhere: delete it."""
