@@ -239,17 +239,18 @@ def test_a_grammar_that_nothing_can_satisfy(model: Model) -> None:
     grammar.close()
 
 
-Run = Callable[[int, int], list[tuple[list[int], str, str | None]]]
+Answers = list[tuple[list[int], str, str | None]]
+Run = Callable[..., Answers]
 
 
 @pytest.fixture(scope="module")
 def run(demo_pair: Pair) -> Run:
     """Generate for all prompts and seeds under the schema, with a draft depth, n_seq at once."""
 
-    def run(depth: int, n_seq: int) -> list[tuple[list[int], str, str | None]]:
+    def run(depth: int, n_seq: int, *, rejection: bool = False) -> Answers:
         paths = PairPaths(demo_pair.target, demo_pair.drafter if depth else None)
         runtime = RuntimeConfig(n_ctx=512, n_seq=n_seq, threads=1)
-        with Session(paths, DraftConfig(depth), runtime) as session:
+        with Session(paths, DraftConfig(depth, rejection=rejection), runtime) as session:
             constraint = session.constraint(schema_grammar(PERSON))
             pairs = [
                 session.request(
@@ -276,20 +277,29 @@ def run(demo_pair: Pair) -> Run:
 
 
 @pytest.fixture(scope="module")
-def plain(run: Run) -> list[tuple[list[int], str, str | None]]:
+def plain(run: Run) -> Answers:
     return run(0, 1)
 
 
-def test_results_satisfy_the_schema(plain: list[tuple[list[int], str, str | None]]) -> None:
-    finished = [text for _, text, reason in plain if reason == "stop"]
-    assert len(finished) > len(plain) / 2
-    for text in finished:
+def test_results_satisfy_the_schema(plain: Answers) -> None:
+    assert finished(plain) > 3
+
+
+def finished(answers: Answers) -> int:
+    """How many different answers came to their end, after a look at all of them."""
+    texts = [text for _, text, reason in answers if reason == "stop"]
+    assert len(texts) > len(answers) / 2
+    for text in texts:
         assert validates(json.loads(text), PERSON), text
-    assert len(set(finished)) > 3
+    return len(set(texts))
 
 
-@pytest.mark.parametrize(("depth", "n_seq"), [(2, 1), (7, 1), (3, 2)])
+def test_results_by_rejection_satisfy_it_too(run: Run) -> None:
+    assert finished(run(3, 1, rejection=True)) > 3
+
+
+@pytest.mark.parametrize(("depth", "n_seq"), [(7, 1), (3, 2)])
 def test_the_text_is_the_same_with_and_without_drafts(
-    run: Run, plain: list[tuple[list[int], str, str | None]], depth: int, n_seq: int
+    run: Run, plain: Answers, depth: int, n_seq: int
 ) -> None:
     assert run(depth, n_seq) == plain
