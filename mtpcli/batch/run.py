@@ -126,8 +126,8 @@ class Preparer:
         # Most rows of an input share one schema.
         self._constraint = lru_cache(32)(backend.constraint)
 
-    def tokens(self, row: Row) -> tuple[Ask, list[int]]:
-        """What a row asks for, and its prompt's token ids, which fit the context.
+    def read(self, row: Row) -> tuple[Ask, list[int], str | None]:
+        """What a row asks for, its prompt's token ids, which fit the context, and its grammar.
 
         Raises:
             InputError: the row cannot be used.
@@ -135,9 +135,11 @@ class Preparer:
         """
         if row.problem:
             raise InputError(row.problem)
-        ask = self._shape.ask(row)
-        if ask.limits.schema is not None and self._defaults.thinking:
-            raise InputError("--thinking leaves the form of a schema: choose one")
+        ask, grammar = self._shape.ask(row), self._defaults.grammar
+        if ask.limits.schema is not None:
+            if self._defaults.thinking:
+                raise InputError("--thinking leaves the form of a schema: choose one")
+            grammar = schema_grammar(ask.limits.schema)
         tokens = self._tokens(ask)
         if not tokens:
             raise InputError("the prompt is empty")
@@ -146,7 +148,7 @@ class Preparer:
                 f"the prompt has {len(tokens)} tokens and the context {self._backend.n_ctx}: "
                 "shorten it, or raise --ctx"
             )
-        return ask, tokens
+        return ask, tokens, grammar
 
     def _tokens(self, ask: Ask) -> list[int]:
         system = self._defaults.system
@@ -168,12 +170,9 @@ class Preparer:
         """A row's request, its own settings before those of the run.
 
         Raises:
-            InputError, ModelError: see `tokens`.
+            InputError, ModelError: see `read`.
         """
-        ask, tokens = self.tokens(row)
-        grammar = self._defaults.grammar
-        if ask.limits.schema is not None:
-            grammar = schema_grammar(ask.limits.schema)
+        ask, tokens, grammar = self.read(row)
         base, own = self._defaults.sampling, ask.limits
         raw = ask.raw or self._defaults.raw
         chosen: dict[str, Any] = {"seed": row_seed(base.seed, row.number), **own.sampling}
@@ -340,7 +339,7 @@ def survey(
             break
         found.rows += 1
         try:
-            count = len(preparer.tokens(row)[1])
+            count = len(preparer.read(row)[1])
         except MtpError as error:
             found.failed += 1
             on_failure(row, str(error))

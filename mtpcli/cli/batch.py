@@ -300,6 +300,9 @@ class _Batch:
                     run.run(session.engine, source.rows(), progress.update)
                     if run.complete:
                         sink.finish()
+            except KeyboardInterrupt:  # the second one: not even the rows under way are finished
+                _say(f"interrupted; {_kept(sink)}")
+                raise
             except OutputError as error:
                 if sink.journal is None:
                     raise
@@ -327,13 +330,7 @@ class _Batch:
         if run.complete:
             return 4 if sink.failed else 0
         why = f"stopped at {run.stopped_by}" if run.stopped_by else "interrupted"
-        kept = (
-            f"{len(sink.done)} finished rows are kept in {sink.journal}: run the same command "
-            "again (without --restart) to go on"
-            if sink.journal and len(sink.done)
-            else "nothing is kept"
-        )
-        _say(f"{why}; {kept}")
+        _say(f"{why}; {_kept(sink)}")
         return 130 if stop.signal else 4
 
     def _survey(self, preparer: Preparer, source: Source) -> int:
@@ -391,6 +388,15 @@ def _check_template(template: Template | None, source: Source) -> None:
             "say what to make of a row: --template '... {column} ...', with one or more of the "
             f"columns {', '.join(source.columns)}"
         )
+
+
+def _kept(sink: Sink) -> str:
+    if sink.journal is None or not len(sink.done):
+        return "nothing is kept"
+    return (
+        f"{len(sink.done)} finished rows are kept in {sink.journal}: run the same command again "
+        "(without --restart) to go on"
+    )
 
 
 def _say(message: str) -> None:
