@@ -11,10 +11,10 @@ TORCH       ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow lint reference bench
+.PHONY: help setup demo test slow lint reference bench bench-peer
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## make .venv; the first time this compiles llama.cpp (5 to 10 minutes)
 
@@ -37,6 +37,9 @@ reference: $(VENV)/.ready-reference ## compare with transformers and llama.cpp's
 
 bench: setup ## speeds by workload and depth, on the embedded pair
 	$(BIN)/mtpcli bench $(ARGS)
+
+bench-peer: setup ## the same files and prompts through llama-server, in turn (builds it: minutes)
+	$(BIN)/python -m tests.reference.bench_peer $(ARGS)
 
 # Stamps: done again when the dependencies change, and only then.
 $(VENV)/.ready: pyproject.toml
