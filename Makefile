@@ -11,7 +11,7 @@ TORCH       ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow lint reference bench bench-peer
+.PHONY: help setup demo test slow lint reference bench bench-peer picture
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench: setup ## speeds by workload and depth, on the embedded pair
 
 bench-peer: setup ## the same files and prompts through llama-server, in turn (builds it: minutes)
 	$(BIN)/python -m tests.reference.bench_peer $(ARGS)
+
+picture: setup ## draw the README's picture of the coloured drafts, from a real chat
+	$(BIN)/python -m mtpcli.cli.picture mtpcli/demo/drafts.svg
 
 # Stamps: done again when the dependencies change, and only then.
 $(VENV)/.ready: pyproject.toml
