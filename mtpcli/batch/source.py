@@ -269,13 +269,14 @@ def open_source(inputs: list[str], kind: Kind | None, spool: Path | None) -> Sou
         InputError: it cannot be read.
     """
     name = inputs[0]
-    if len(inputs) > 1 or has_magic(name) or Path(name).is_dir():
+    if len(inputs) > 1 or _is_pattern(name) or Path(name).is_dir():
         if kind not in (None, "text"):
             raise UsageError(f"--format {kind} reads one file at a time")
         return _text_files(inputs)
     if name == "-":
-        stream = _standard_input(spool)
-        return LineSource(stream, "standard input", _line_kind(kind, "-"))
+        if kind == "text":
+            raise UsageError("--format text reads files, and not standard input")
+        return LineSource(_standard_input(spool), "standard input", kind)
     path = Path(name)
     if kind == "text":
         return _text_files(inputs)
@@ -283,19 +284,19 @@ def open_source(inputs: list[str], kind: Kind | None, spool: Path | None) -> Sou
         raise UsageError(
             f"{path}: say --format jsonl, csv or text, because its name does not tell which it is"
         )
-    found = kind or _SUFFIXES.get(path.suffix.lower())
+    table = _SUFFIXES.get(path.suffix.lower()) == "csv"
     try:
-        stream = path.open("rb")
+        stream = path.open("rb")  # not closed: it lives as long as the source
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
+    if path.suffix.lower() == ".json" and stream.peek(64).lstrip()[:1] == b"[":
+        raise UsageError(f"{path} is one JSON array: write it in lines (`jq -c '.[]' {path}`)")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    return LineSource(stream, str(path), _line_kind(found, name), delimiter=delimiter)
+    return LineSource(stream, str(path), kind or ("csv" if table else None), delimiter=delimiter)
 
 
-def _line_kind(kind: Kind | None, name: str) -> Kind | None:
-    if kind == "text":
-        raise UsageError(f"--format text reads files: {name} is none")
-    return None if kind == "jsonl" else kind
+def _is_pattern(name: str) -> bool:
+    return has_magic(name) and not Path(name).exists()
 
 
 def _standard_input(spool: Path | None) -> BinaryIO:
@@ -316,14 +317,17 @@ def _text_files(inputs: list[str]) -> FileSource:
     folder = Path(inputs[0])
     if len(inputs) == 1 and folder.is_dir():
         folder = _absolute(folder)
-        found = [path for path in folder.iterdir() if path.suffix.lower() in _TEXT_SUFFIXES]
+        try:
+            found = [path for path in folder.iterdir() if path.suffix.lower() in _TEXT_SUFFIXES]
+        except OSError as error:
+            raise InputError(f"cannot read {folder}: {error.strerror}") from None
         paths = sorted(path for path in found if path.is_file() and path.name[0] != ".")
         if not paths:
             raise InputError(f"{folder} has no {' or '.join(_TEXT_SUFFIXES)} files")
         return FileSource(paths, folder)
     paths = []
     for name in inputs:
-        pattern = has_magic(name) and not Path(name).exists()
+        pattern = _is_pattern(name)
         if not pattern and not Path(name).exists():
             raise InputError(f"cannot read {name}: there is no such file")
         matches = glob(name, recursive=True) if pattern else [name]  # noqa: PTH207 - any root

@@ -153,6 +153,7 @@ def test_patterns_and_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (["x.txt", "y.txt"], "csv", UsageError),
         (["-"], "text", UsageError),
         (["empty"], None, InputError),
+        (["array.json"], None, UsageError),
     ],
 )
 def test_inputs_that_cannot_be(
@@ -165,6 +166,7 @@ def test_inputs_that_cannot_be(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.dat").touch()
     (tmp_path / "empty").mkdir()
+    (tmp_path / "array.json").write_text('[{"prompt": "a"}]')
     with pytest.raises(error):
         open_source(inputs, kind, None)
 
@@ -178,3 +180,7 @@ def test_kinds_by_name_and_by_option(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert open_source(["a.dat"], "text", None).kind == "text"
     assert open_source(["a.dat"], "openai", None).kind == "openai"
     assert open_source(["a.jsonl"], None, None).kind == "jsonl"
+    request = '{"custom_id": "a", "body": {}}'
+    (tmp_path / "b[1].jsonl").write_text(request)
+    assert open_source(["b[1].jsonl"], None, None).kind == "openai"
+    assert open_source(["b[1].jsonl"], "jsonl", None).kind == "jsonl"
