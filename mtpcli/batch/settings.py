@@ -11,7 +11,7 @@ from mtpcli import __version__
 from mtpcli.errors import ModelError
 
 if TYPE_CHECKING:
-    from mtpcli.batch.source import Kind
+    from mtpcli.batch.shapes import Kind
     from mtpcli.config import DraftConfig, RuntimeConfig
     from mtpcli.session import PairPaths
 

@@ -7,12 +7,14 @@ Nothing in it depends on the clock or on what else was generated: the same row g
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from mtpcli.batch.rows import Ask, Row, Template, conversation, limits
-from mtpcli.errors import InputError
+from mtpcli.errors import InputError, UsageError
+
+Kind = Literal["jsonl", "openai", "csv", "text"]
 
 # What these ask for cannot be given; leaving it out silently would be worse than an error.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -185,6 +187,36 @@ class OpenAiShape:
 
     def _ids(self, row: Row) -> dict[str, Any]:
         return {"id": f"batch_req_{row.number}", "custom_id": row.fields.get("custom_id")}
+
+
+def choose_shape(
+    kind: Kind, columns: Sequence[str] | None, template: Template | None, model: str
+) -> Shape:
+    """The shape of an input.
+
+    Args:
+        columns: of a table, None elsewhere.
+        model: name that answers in OpenAI's format give.
+
+    Raises:
+        UsageError: the template does not fit, or there should be one.
+    """
+    if kind == "openai":
+        if template:
+            raise UsageError("--template is for fields, and OpenAI's requests have prompts")
+        return OpenAiShape(model)
+    if template and kind == "text":
+        template.check(["text", "name", "file"])
+    elif template and columns:
+        template.check(columns)
+    elif columns:
+        if "prompt" not in columns:
+            raise UsageError(
+                "say what to make of a row: --template '... {column} ...', with one or more of the "
+                f"columns {', '.join(columns)}"
+            )
+        template = Template("{prompt}")  # the other cells are data, `temperature` perhaps
+    return PlainShape(template, files=kind == "text")
 
 
 def _schema(response_format: Any) -> Any:

@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from glob import glob, has_magic
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from mtpcli.batch.rows import Row
-from mtpcli.batch.shapes import is_openai
+from mtpcli.batch.shapes import Kind, is_openai
 from mtpcli.errors import InputError, UsageError
-
-Kind = Literal["jsonl", "openai", "csv", "text"]
 
 MAX_LINE = 1 << 26
 _SUFFIXES: dict[str, Kind] = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,8 +13,8 @@ import typer
 from mtpcli.cli import options
 
 if TYPE_CHECKING:
-    from mtpcli.batch.rows import Row, Template
-    from mtpcli.batch.run import Preparer, Run
+    from mtpcli.batch.rows import Row
+    from mtpcli.batch.run import Preparer, Run, Totals
     from mtpcli.batch.settings import BatchOptions
     from mtpcli.batch.shapes import Shape
     from mtpcli.batch.sinks import Sink
@@ -193,11 +194,13 @@ class _Batch:
     ) -> None:
         self._given, self._paths, self._draft, self._runtime = given, paths, draft, runtime
         self._failures = 0
+        self._told = False
 
     def run(self) -> int:
         """Do it all; the exit code."""
         from mtpcli.batch.rows import Template
         from mtpcli.batch.settings import settings
+        from mtpcli.batch.shapes import choose_shape
         from mtpcli.batch.sinks import open_sink, spool_folder
         from mtpcli.batch.source import open_source
 
@@ -205,7 +208,7 @@ class _Batch:
         template = None if given.template is None else Template(given.template)
         spool = None if given.dry_run else spool_folder(given.output)
         source = open_source(given.inputs, given.format, spool)
-        _check_template(template, source)
+        shape = choose_shape(source.kind, source.columns, template, self._paths.target.name)
         with ExitStack() as stack:
             sink = None
             rows = None
@@ -219,7 +222,6 @@ class _Batch:
                 sink = open_sink(given, source, depends)
                 stack.callback(sink.close)
             session = stack.enter_context(self._session())
-            shape = self._shape(source, template)
             preparer = self._preparer(session, shape)
             if sink is None:
                 return self._survey(preparer, source)
@@ -229,13 +231,6 @@ class _Batch:
         from mtpcli.session import Session
 
         return Session(self._paths, self._draft, self._runtime)
-
-    def _shape(self, source: Source, template: Template | None) -> Shape:
-        from mtpcli.batch.shapes import OpenAiShape, PlainShape
-
-        if source.kind == "openai":
-            return OpenAiShape(self._paths.target.name)
-        return PlainShape(template, files=source.kind == "text")
 
     def _preparer(self, session: Session, shape: Shape) -> Preparer:
         from mtpcli.batch.run import Defaults, Preparer
@@ -276,7 +271,6 @@ class _Batch:
         source: Source,
         rows: int | None,
     ) -> int:
-        from mtpcli.batch.journal import OutputError
         from mtpcli.batch.run import Run
         from mtpcli.batch.stop import Stop
         from mtpcli.cli.batch_progress import BatchProgress
@@ -295,21 +289,18 @@ class _Batch:
                 on_failure=self._on_failure,
             )
             run.totals.rows = rows
-            try:
-                with BatchProgress(run.totals, session.drafter_name, shown=shown) as progress:
-                    run.run(session.engine, source.rows(), progress.update)
-                    if run.complete:
-                        sink.finish()
-            except KeyboardInterrupt:  # the second one: not even the rows under way are finished
-                _say(f"interrupted; {_kept(sink)}")
-                raise
-            except OutputError as error:
-                if sink.journal is None:
-                    raise
-                raise OutputError(
-                    f"{error}; {len(sink.done)} finished rows are kept in {sink.journal}: make "
-                    "room, and run the same command again"
-                ) from None
+            bar = BatchProgress(run.totals, session.drafter_name, shown=shown)
+
+            def progress(totals: Totals) -> None:
+                if stop.signal and not self._told:
+                    self._told = True
+                    _say("rows under way have a few seconds; a second signal ends at once")
+                bar.update(totals)
+
+            with _telling_what_is_kept(sink), bar:
+                run.run(session.engine, source.rows(), progress)
+                if run.complete:
+                    sink.finish()
         return self._report(run, sink, stop, session.drafter_name)
 
     def _report(self, run: Run, sink: Sink, stop: Stop, drafter: str | None) -> int:
@@ -374,20 +365,23 @@ class _Batch:
             _say("more failures are not shown")
 
 
-def _check_template(template: Template | None, source: Source) -> None:
-    from mtpcli.errors import UsageError
+@contextmanager
+def _telling_what_is_kept(sink: Sink) -> Iterator[None]:
+    """Say it with whatever ends the run early."""
+    from mtpcli.batch.journal import OutputError
 
-    if template and source.kind == "openai":
-        raise UsageError("--template is for fields, and requests in OpenAI's format have prompts")
-    if template and source.kind == "text":
-        template.check(["text", "name", "file"])
-    elif template and source.columns:
-        template.check(source.columns)
-    elif source.columns and not {"prompt", "messages"} & set(source.columns):
-        raise UsageError(
-            "say what to make of a row: --template '... {column} ...', with one or more of the "
-            f"columns {', '.join(source.columns)}"
-        )
+    try:
+        yield
+    except KeyboardInterrupt:  # the second signal
+        _say(f"interrupted; {_kept(sink)}")
+        raise
+    except OutputError as error:
+        if sink.journal is None:
+            raise
+        raise OutputError(
+            f"{error}; {len(sink.done)} finished rows are kept in {sink.journal}: make room, and "
+            "run the same command again"
+        ) from None
 
 
 def _kept(sink: Sink) -> str:

@@ -159,6 +159,7 @@ def test_asked_to_stop_it_says_how_to_go_on(work: Work, number: signal.Signals) 
     assert (process.returncode, stdout) == (130, b"")
     said = stderr.decode()
     assert "Traceback" not in said
+    assert "rows under way have a few seconds" in said
     assert "interrupted; " in said and "run the same command again" in said
     kept = work.journal.read_bytes().count(b"\n") - 1
     assert f"{kept} finished rows are kept" in said

@@ -11,9 +11,9 @@ import pytest
 
 from mtpcli.batch.rows import Template
 from mtpcli.batch.run import Preparer, Run
-from mtpcli.batch.shapes import OpenAiShape, PlainShape, Shape
+from mtpcli.batch.shapes import Kind, OpenAiShape, PlainShape, Shape
 from mtpcli.batch.sinks import StreamSink
-from mtpcli.batch.source import Kind, LineSource
+from mtpcli.batch.source import LineSource
 from mtpcli.batch.stop import Stop
 from mtpcli.errors import InputError
 from tests.batch_fakes import DEFAULTS, FakeBackend

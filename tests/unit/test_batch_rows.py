@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mtpcli.batch.rows import Limits, Row, Template, conversation, limits, row_seed
-from mtpcli.batch.shapes import Answer, OpenAiShape, PlainShape, encode
+from mtpcli.batch.rows import Ask, Limits, Row, Template, conversation, limits, row_seed
+from mtpcli.batch.shapes import Answer, OpenAiShape, PlainShape, choose_shape, encode
 from mtpcli.config import SamplingConfig
 from mtpcli.errors import InputError, UsageError
 
@@ -169,6 +169,23 @@ def test_fields_for_a_template_are_data_only() -> None:
     ask = shape.ask(row(temperature="-5", max_tokens="many"))
     assert ask.prompt == "Weather at -5?"
     assert ask.limits == Limits()
+
+
+def test_the_shape_of_an_input() -> None:
+    given = row(prompt="Hi", temperature="hot", text="T")
+    table = choose_shape("csv", ["prompt", "temperature"], None, "m")
+    assert table.ask(given) == Ask("Hi", Limits())
+    assert choose_shape("csv", ["text"], Template("{text}!"), "m").ask(given).prompt == "T!"
+    assert choose_shape("text", None, None, "m").ask(given).prompt == "T"
+    assert isinstance(choose_shape("openai", None, None, "m"), OpenAiShape)
+    for kind, columns, template in (
+        ("csv", ["a"], None),
+        ("csv", ["a"], Template("{b}")),
+        ("text", None, Template("{b}")),
+        ("openai", None, Template("{b}")),
+    ):
+        with pytest.raises(UsageError, match="--template"):
+            choose_shape(kind, columns, template, "m")  # type: ignore[arg-type]
 
 
 def test_files_are_not_repeated_in_their_records() -> None:

@@ -9,11 +9,12 @@ import pytest
 
 from mtpcli.batch import source
 from mtpcli.batch.rows import Row
+from mtpcli.batch.shapes import Kind
 from mtpcli.batch.source import FileSource, LineSource, open_source
 from mtpcli.errors import InputError, UsageError
 
 
-def lines(data: bytes, kind: source.Kind | None = None) -> LineSource:
+def lines(data: bytes, kind: Kind | None = None) -> LineSource:
     return LineSource(io.BytesIO(data), "input", kind)
 
 
@@ -96,7 +97,7 @@ def test_tables_without_a_header(data: bytes) -> None:
     ("data", "kind", "rows"),
     [(b'{"a": 1}\n\n{"a"\n', None, 2), (b'a\n"1\n2"\n3\n', "csv", 2), (b"", None, 0)],
 )
-def test_measuring(data: bytes, kind: source.Kind | None, rows: int) -> None:
+def test_measuring(data: bytes, kind: Kind | None, rows: int) -> None:
     found = lines(data, kind)
     measure = found.measure()
     assert measure is not None and measure.rows == rows
@@ -160,7 +161,7 @@ def test_inputs_that_cannot_be(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     inputs: list[str],
-    kind: source.Kind | None,
+    kind: Kind | None,
     error: type[Exception],
 ) -> None:
     monkeypatch.chdir(tmp_path)
