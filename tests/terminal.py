@@ -59,12 +59,16 @@ class Terminal:
     def _resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
+    @property
+    def text(self) -> str:
+        """All it wrote so far without control sequences: styles may change within a word."""
+        return _CONTROL.sub("", self.raw)
+
     def expect(self, pattern: str, timeout: float = 60) -> re.Match[str]:
         """Wait until a pattern appears in the text after the last expected one."""
         deadline = time.monotonic() + timeout
         while True:
-            # Styles may change within a word, so they are taken out first.
-            new = _CONTROL.sub("", self.raw)[self._seen :]
+            new = self.text[self._seen :]
             if found := re.search(pattern, new):
                 self._seen += found.end()
                 return found

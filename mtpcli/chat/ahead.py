@@ -53,6 +53,8 @@ class DecodeAhead:
 
     def begin(self, tokens: list[int]) -> None:
         """Decode `tokens` in the background, as far as they have no cells yet."""
+        if self._thread and self._tokens == tokens:
+            return
         self.cancel()
         self._tokens = tokens
         self._thread = threading.Thread(target=self._run, name="decode-ahead")

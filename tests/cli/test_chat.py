@@ -106,6 +106,20 @@ def test_undo_and_regenerate_cost_next_to_nothing(chat: Run) -> None:
     assert answers[1] == answers[2] and answers[0] == answers[3]
 
 
+def test_thoughts_are_shown_apart_and_never_fed_back(chat: Run, tmp_path: Path) -> None:
+    turns = "What is 12 plus 7?\nHello!\n/save kept.json\n/stats\n"
+    result = chat("--thinking", "--temperature", "0", "--commands", "-n", "60", stdin=turns)
+    messages = json.loads((tmp_path / "kept.json").read_text("utf-8"))["messages"]
+    thought, answer = messages[1]["thought"], messages[1]["content"]
+    assert thought in result.stderr and thought not in result.stdout
+    assert result.stdout.splitlines()[0] == answer
+    for token in ("<|channel>", "<channel|>", "<turn|>"):
+        assert token not in result.stdout + result.stderr
+    # The second prompt is the first, the first answer and the new message: no room for a thought.
+    first, second = table(result.stderr)
+    assert second[0] < first[0] + len(answer) + len("Hello!") + 10
+
+
 def test_the_oldest_turns_leave_with_a_notice(chat: Run) -> None:
     turns = "".join(f"Tell me a story about number {number}.\n" for number in range(6))
     result = chat("--ctx", "160", "--temperature", "0", stdin=turns)

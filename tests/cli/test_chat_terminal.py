@@ -124,6 +124,29 @@ def test_completion(start: Start) -> None:
         assert terminal.close() == 0
 
 
+def test_thoughts_are_dimmed_or_hidden(start: Start, tmp_path: Path) -> None:
+    with start("--temperature", "0", "-n", "60", "--thinking") as terminal:
+        terminal.expect(">")
+        terminal.press("What is 12 plus 7?" + ENTER + "/save shown.json" + ENTER)
+        terminal.expect("1 turns saved")
+        thought = saved(tmp_path / "shown.json")[1]["thought"]
+        first = thought.splitlines()[0]
+        assert first in terminal.text
+        assert f"\x1b[2m{thought[0]}" in terminal.raw
+        terminal.press("/think hidden" + ENTER)
+        terminal.expect("thinking on, hidden")
+        seen = len(terminal.text)
+        terminal.press("/regenerate" + ENTER + "/save hidden.json" + ENTER)
+        terminal.expect("1 turns saved")
+        assert saved(tmp_path / "hidden.json")[1] | {"seed": 0} == (
+            saved(tmp_path / "shown.json")[1] | {"seed": 0}
+        )
+        assert "thinking…" in terminal.text[seen:]
+        assert first not in terminal.text[seen:]
+        terminal.press(CTRL_D)
+        assert terminal.close() == 0
+
+
 def test_resizing(start: Start, tmp_path: Path) -> None:
     with start("--temperature", "0", "-n", "8") as terminal:
         terminal.expect("/help lists")
