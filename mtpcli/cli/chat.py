@@ -15,7 +15,12 @@ def chat(
     system: options.System = None,
     thinking: options.Thinking = False,
     load: Annotated[
-        Path | None, typer.Option("--load", help="Go on with a conversation from /save.")
+        Path | None,
+        typer.Option(
+            "--load",
+            help="Go on with a conversation from /save.",
+            autocompletion=options.files(".json"),
+        ),
     ] = None,
     commands: Annotated[
         bool,
@@ -45,9 +50,7 @@ def chat(
     Examples:
 
         mtpcli chat --system "Answer in one sentence."
-
         mtpcli chat --load yesterday.json
-
         printf 'Hello!\\n/stats\\n' | mtpcli chat --commands
     """
     from platformdirs import user_state_path
