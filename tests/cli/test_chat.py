@@ -46,11 +46,10 @@ def test_every_line_is_a_turn(chat: Run) -> None:
 
 
 def test_the_conversation_is_remembered(chat: Run) -> None:
-    alone = chat("--temperature", "0", stdin="Thank you!\n").stdout
-    after = chat("--temperature", "0", stdin="Repeat this text: A red box.\nThank you!\n").stdout
-    # Not a proof that it understands, but the first turn is part of the second one's prompt.
-    assert after.splitlines()[0] == "A red box."
-    assert alone.strip() and after.splitlines()[1].strip()
+    turns = "Hello, I am Oscar.\nWhat is my name?\n"
+    answers = chat("--temperature", "0", stdin=turns).stdout.splitlines()
+    assert len(answers) == 2
+    assert "Oscar" in answers[1]
 
 
 def test_drafts_do_not_change_a_conversation(chat: Run) -> None:
