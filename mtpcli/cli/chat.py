@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,6 +53,8 @@ def chat(
         mtpcli chat --load yesterday.json
         printf 'Hello!\\n/stats\\n' | mtpcli chat --commands
     """
+    from contextlib import closing
+
     from platformdirs import user_state_path
 
     from mtpcli.chat.conversation import Conversation
@@ -69,29 +71,29 @@ def chat(
     typed = sys.stdin.isatty()
     folder = user_state_path("mtpcli", appauthor=False)
     draft = DraftConfig(draft_depth, rejection=verify is options.Verification.REJECTION)
+    wanted: dict[str, Any] = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition": repeat_penalty,
+        "presence": presence_penalty,
+        "frequency": frequency_penalty,
+    }
     with Session(paths, draft, RuntimeConfig(ctx, 1, threads)) as session:
-        sampling = options.sampling(
-            session.sampling,
-            seed=seed,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition=repeat_penalty,
-            presence=presence_penalty,
-            frequency=frequency_penalty,
-        )
         screen = Screen()
-        settings = Settings(sampling, seed, thinking, max_tokens)
-        talk = Talk(session, Conversation(system), settings, screen.note)
-        try:
-            talking = Chat(
-                talk, screen, interactive=typed, commands=typed or commands, state_folder=folder
-            )
+        settings = Settings(session.sampling, max_tokens=max_tokens)
+        with closing(Talk(session, Conversation(), settings, screen.note)) as talk:
             if load:
                 screen.note(talk.load(load, key_folder=folder))
-            history, status = folder / "history", talking.status
-            with open_input(history, status, colour=screen.colour) as source:
-                talking.run(source)
-        finally:
-            talk.close()
+            # What is asked for here goes before what the file says.
+            settings.sampling = options.sampling(settings.sampling, seed=seed, **wanted)
+            settings.seed = settings.seed if seed is None else seed
+            settings.thinking = settings.thinking or thinking
+            talk.conversation.system = system or talk.conversation.system
+            loop = Chat(
+                talk, screen, interactive=typed, commands=typed or commands, state_folder=folder
+            )
+            history = folder / "history"
+            with open_input(history, loop.status, colour=screen.colour) as source:
+                loop.run(source)

@@ -151,6 +151,32 @@ def test_save_and_load(chat: Run, tmp_path: Path) -> None:
         assert (row[3] == 0) is not tampered
 
 
+def test_options_go_before_what_a_file_says(chat: Run, tmp_path: Path) -> None:
+    (tmp_path / "kept.json").write_text(
+        json.dumps(
+            {
+                "messages": [{"role": "system", "content": "Be kind."}],
+                "sampling": {"temperature": 0.25, "top_k": 3, "seed": 5},
+            }
+        )
+    )
+    options = ["--commands", "--load", "kept.json"]
+    as_saved = chat(*options, stdin="/set\n/system\n").stderr.splitlines()
+    assert as_saved[1:] == [
+        "temperature 0.25 · top-k 3 · top-p 0.95 · seed 5 · max-tokens 40",
+        "system prompt: Be kind.",
+    ]
+    more = ["--temperature", "0", "--seed", "6", "--system", "Be brief."]
+    changed = chat(*options, *more, stdin="/set\n/system\n").stderr.splitlines()
+    assert changed[1:] == [
+        "temperature 0 · top-k 3 · top-p 0.95 · seed 6 · max-tokens 40",
+        "system prompt: Be brief.",
+    ]
+    missing = chat("--load", "none.json", stdin="Hello!\n")
+    assert (missing.exit_code, missing.stdout) == (4, "")
+    assert missing.stderr == "error: cannot read none.json: No such file or directory\n"
+
+
 def test_what_is_wrong_with_a_command_is_one_line(chat: Run, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     wrong = {
