@@ -19,11 +19,6 @@ from typing import Any
 
 from mtpcli.errors import UsageError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 # What is not an option's default.
 _NOT_SET_HERE = {"help", "version"}
 _PATHS = {"model", "drafter", "json-schema", "grammar", "file"}
@@ -49,14 +44,23 @@ def defaults(commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     path = location()
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         if os.environ.get("MTPCLI_CONFIG"):
             raise UsageError(f"MTPCLI_CONFIG names {path}, which does not exist") from None
         return {}
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text") from None
+    # Most people have no such file, and `--help` is in a hurry.
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        settings = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
     options = {name: _options(command) for name, command in commands.items()}
     found: dict[str, dict[str, Any]] = {name: {} for name in commands}
