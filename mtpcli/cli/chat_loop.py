@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtpcli.chat.talk import Pieces, Talk
 from mtpcli.cli import chat_commands
-from mtpcli.cli.chat_screen import Interruptible, Screen
-from mtpcli.errors import InputError, UsageError
+from mtpcli.cli.chat_screen import Interruptible, Screen, deaf_to_interrupts
+from mtpcli.errors import InputError, MtpError, UsageError
 
 if TYPE_CHECKING:
     from mtpcli.cli.chat_input import Input
@@ -41,6 +41,10 @@ class Chat:
 
     def run(self, source: Input) -> None:
         """Until the end of input, or until the user leaves."""
+        with deaf_to_interrupts() if self.interactive else nullcontext():
+            self._run(source)
+
+    def _run(self, source: Input) -> None:
         while True:
             if self.interactive:
                 self.talk.ahead()
@@ -53,14 +57,13 @@ class Chat:
                 continue
             try:
                 self._handle(line, editing=editing)
-            except (InputError, UsageError) as error:
+            except MtpError as error:
+                # A person keeps the conversation whatever happens; a script wants to know.
+                if not self.interactive and not isinstance(error, InputError | UsageError):
+                    raise
                 self.screen.error(str(error))
             except chat_commands.Leave:
                 return
-            except KeyboardInterrupt:
-                if not self.interactive:
-                    raise
-                self.screen.note("stopped")
 
     def status(self) -> str:
         """A line about the last answer, or about how to begin."""
@@ -76,6 +79,7 @@ class Chat:
     def answer_again(self, message: str | None) -> None:
         """Show another answer to the last message, or to `message` in its place."""
         self._show(lambda stopped: self.talk.again(message, stopped), message or "")
+        self._editing = bool(self._prefill)  # it was stopped: the next line is for the same place
 
     def _handle(self, line: str, *, editing: bool) -> None:
         if self._commands and line.startswith("/") and not line.startswith("//"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any, TextIO
 
@@ -107,7 +109,7 @@ class Screen:
 
 
 class Interruptible:
-    """Ctrl-C while an answer comes asks it to stop; before its first token it raises."""
+    """Ctrl-C while an answer comes asks it to stop; before its first token it raises, once."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -131,6 +133,16 @@ class Interruptible:
         signal.signal(signal.SIGINT, self._before)
 
     def _hit(self, _signal: int, _frame: FrameType | None) -> None:
-        if not self.begun or self._asked:
+        first, self._asked = not self._asked, True
+        if first and not self.begun:
             raise KeyboardInterrupt
-        self._asked = True
+
+
+@contextlib.contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Ctrl-C does nothing: whoever presses it twice to stop an answer does not want to leave."""
+    before = signal.signal(signal.SIGINT, lambda _signal, _frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

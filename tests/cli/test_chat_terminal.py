@@ -82,7 +82,7 @@ def test_ctrl_c_stops_an_answer(start: Start, tmp_path: Path) -> None:
         terminal.expect(">")
         terminal.press("Talk!" + ENTER)
         terminal.expect(r"Talk!\s+\S[^>]{40}")
-        terminal.press("not seen" + CTRL_C)
+        terminal.press("not seen" + CTRL_C * 5)
         terminal.expect("stopped: the half answer stays")
         assert "not seen" not in terminal.raw
         terminal.press("/save half.json" + ENTER)
