@@ -7,13 +7,16 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from mtpcli.cli.app import app
 from mtpcli.cli.options import files
 from tests.conftest import ROOT
 
-COMMANDS = ["generate", "chat", "batch", "convert", "inspect", "demo"]
+GROUP: Any = typer.main.get_command(app)
 
 
 def run(tmp_path: Path, *arguments: str, **more: str) -> str:
@@ -45,7 +48,7 @@ def run(tmp_path: Path, *arguments: str, **more: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", GROUP.commands)
 def test_help_has_examples(tmp_path: Path, command: str) -> None:
     text = run(tmp_path, command, "--help")
     examples = text[text.index("Examples:") :]
