@@ -65,8 +65,11 @@ class RuntimeConfig:
         n_ctx: tokens of context per sequence; 0 takes the model's own, at most 8192.
         n_seq: sequences that share the context.
         threads: CPU threads; 0 takes the physical cores.
+        swa_full: sliding-window layers keep every cell, not only the window's: a conversation can
+            go back to any place, at the price of gigabytes for the large models.
     """
 
     n_ctx: int = 0
     n_seq: int = 1
     threads: int = 0
+    swa_full: bool = False

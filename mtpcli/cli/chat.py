@@ -80,7 +80,7 @@ def chat(
         "presence": presence_penalty,
         "frequency": frequency_penalty,
     }
-    with Session(paths, draft, RuntimeConfig(ctx, 1, threads)) as session:
+    with Session(paths, draft, RuntimeConfig(ctx, 1, threads, swa_full=True)) as session:
         screen = Screen()
         settings = Settings(session.sampling, max_tokens=max_tokens)
         with closing(Talk(session, Conversation(), settings, screen.note)) as talk:

@@ -59,7 +59,7 @@ def record(model: Path | None, lines: tuple[str, ...] = _LINES) -> str:
     """What a chat of these lines looks like, as a terminal gets it."""
     paper = _Paper()
     paths = choose_pair(model, None, draft=True)
-    with Session(paths, DraftConfig(), RuntimeConfig()) as session:
+    with Session(paths, DraftConfig(), RuntimeConfig(swa_full=True)) as session:
         screen = Screen(paper, paper)
         settings = Settings(session.sampling, max_tokens=120)
         with closing(Talk(session, Conversation(), settings, screen.note)) as talk:

@@ -130,6 +130,7 @@ class TargetContext(_Context):
         self.n_embd = model.n_embd_out
         self.threads: int = params.n_threads
         self.params = params
+        self.swa_full = config.swa_full
         self._ext.llama_set_embeddings_nextn(self.handle, True, False)
         self._memory = self._lib.llama_get_memory(self.handle)
         self._window: int = self._lib.llama_model_n_swa(model.handle)
@@ -222,7 +223,7 @@ class DrafterContext(_Context):
             stop_before_head: compute `state` only, and neither `logits` nor `hidden`.
         """
         params = _params(
-            RuntimeConfig(n_seq=target.n_seq, threads=target.params.n_threads), target.n_ctx
+            RuntimeConfig(0, target.n_seq, target.threads, target.swa_full), target.n_ctx
         )
         # The shared KV cells are laid out by the batch size, so it must be the target's.
         params.n_batch = params.n_ubatch = target.params.n_batch
@@ -357,6 +358,7 @@ def _params(config: RuntimeConfig, n_ctx: int) -> Any:
     params.n_seq_max = config.n_seq
     params.n_threads = params.n_threads_batch = threads
     params.no_perf = True
+    params.swa_full = config.swa_full
     # One stream of cells per sequence: a neighbour's cells never enter a sequence's attention.
     params.kv_unified = False
     return params

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from mtpcli.llama.context import TargetContext
 from mtpcli.llama.model import Model
 from tests.conftest import Pair
 
-CONFIG = RuntimeConfig(n_ctx=2048, threads=1)
+CONFIG = RuntimeConfig(n_ctx=2048, threads=1, swa_full=True)
 TOKENS = [2, *np.random.default_rng(1).integers(20, 2000, 1000).tolist()]
 
 
@@ -39,6 +40,14 @@ def test_a_conversation_can_be_taken_back_behind_its_window(model: Model) -> Non
         assert context.can_resume(0, 300)
         context.forget(0, 300)
         np.testing.assert_allclose(next_logits(context, 300), expected, rtol=0, atol=2e-3)
+
+
+def test_without_all_cells_it_cannot_and_says_so(model: Model) -> None:
+    with TargetContext(model, replace(CONFIG, swa_full=False)) as context:
+        context.prefill(0, 0, TOKENS[:900])
+        # A draft that is refused is no problem, a message taken back is one.
+        assert context.can_resume(0, 890)
+        assert not context.can_resume(0, 100)
 
 
 def test_a_sequence_is_put_back(model: Model) -> None:
