@@ -166,7 +166,8 @@ class PairBuilder:
         # Tokens that are no words begin the walk somewhere.
         entries = self._walk.next[: self._walk.first]
         _, at, which = np.intersect1d(ids, entries, return_indices=True)
-        starts[at] = weights.normed(self._embedding(which))
+        if len(at):
+            starts[at] = weights.normed(self._embedding(which))
         rows = weights.head_rows(
             weights.normed(self._embedding(origins)),
             weights.normed(self._embedding(self._runners_up[origins])),
