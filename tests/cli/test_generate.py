@@ -93,7 +93,7 @@ def test_stats_go_to_stderr(generate: Run) -> None:
 
 def test_piped_text_and_files_go_before_the_prompt(generate: Run, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("Repeat this text:\n")
-    count = ["--json", "-n", "1"]
+    count = ["--json", "-n", "1", "--seed", "1"]
     parts = generate("-f", "a.txt", "Hello there.", *count, stdin="A red box.\n")
     whole = generate("Repeat this text:\n\nA red box.\n\nHello there.", *count)
     assert json.loads(parts.stdout)["usage"] == json.loads(whole.stdout)["usage"]
