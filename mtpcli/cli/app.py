@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from mtpcli.cli.batch import batch
+from mtpcli.cli.bench import bench
 from mtpcli.cli.chat import chat
 from mtpcli.cli.config_file import defaults, location
 from mtpcli.cli.convert import convert
@@ -26,6 +27,7 @@ app.command()(batch)
 app.command()(convert)
 app.command("inspect")(inspect_files)
 app.command()(demo)
+app.command()(bench)
 
 
 def _show_version(wanted: bool) -> None:
