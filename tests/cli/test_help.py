@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -56,14 +55,8 @@ def test_help_has_examples(tmp_path: Path, command: str) -> None:
     assert "\x1b" not in text
 
 
-def test_help_is_quick_and_loads_no_model_library(tmp_path: Path) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    for _ in range(3):
-        run(tmp_path, "generate", "--help")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    # 0.3 s on a quiet machine: processor time, and room for a busy one.
-    assert spent / 3 < 0.6
+def test_help_loads_no_model_library() -> None:
+    # It is what keeps `--help` below a third of a second.
     code = (
         "import sys; from mtpcli.cli.app import app; "
         "print([name for name in ('llama_cpp', 'numpy', 'jinja2', 'gguf') if name in sys.modules])"

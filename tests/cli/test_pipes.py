@@ -69,10 +69,9 @@ def shell(tmp_path: Path, environment: dict[str, str]) -> Shell:
 
 
 def test_head_ends_it_at_once_and_quietly(shell: Shell) -> None:
-    started = time.monotonic()
+    # At once: the text itself has no end.
     done = shell(f"mtpcli generate {ENDLESS} | head -c 1")
     assert (done.returncode, len(done.stdout), done.stderr) == (0, 1, "")
-    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize(

@@ -205,16 +205,13 @@ def test_damage_never_aborts(tmp_path: Path, in_subprocess: Callable[[str], None
     """)
 
 
-def test_big_vocabulary_opens_at_once(tmp_path: Path) -> None:
-    import time
-
+def test_words_of_a_big_vocabulary_are_read_when_asked_for(tmp_path: Path) -> None:
     noise = random.Random(0)
     tokens = [f"token{noise.random()}" for _ in range(100_000)]
     path = write_gguf(tmp_path / "big.gguf", "gemma4", {}, tokens=tokens)
-    start = time.perf_counter()
-    file = read_metadata(path)
-    assert time.perf_counter() - start < 1
-    words: Any = file.metadata["tokenizer.ggml.tokens"]
+    words: Any = read_metadata(path).metadata["tokenizer.ggml.tokens"]
+    assert not isinstance(words, list)
+    assert len(words) == 100_000
     assert words[99_999] == tokens[-1]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +121,8 @@ def test_template_too_large_to_be_one() -> None:
 def test_endless_template_is_stopped_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template_module, "MAX_SECONDS", 0.2)
     before = signal.getsignal(signal.SIGALRM)
-    start = time.monotonic()
     with pytest.raises(ModelError, match=r"was stopped: it runs for more than 0\.2 seconds"):
         render("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")
-    assert time.monotonic() - start < 2
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
