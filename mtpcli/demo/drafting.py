@@ -118,6 +118,14 @@ class DraftForward:
         return y, after
 
 
+def clusters_of(drafter: Any) -> Tensor:
+    """The cluster of each token, from the ordering that the drafter carries."""
+    order = drafter.masked_embedding.token_ordering
+    cluster = torch.empty(len(order), dtype=torch.long)
+    cluster[order] = torch.arange(CENTROIDS).repeat_interleave(len(order) // CENTROIDS)
+    return cluster
+
+
 def ordered_logits(y: Tensor, drafter: Any) -> Tensor:
     """The head that looks only into the clusters whose centroids score highest."""
     head = drafter.masked_embedding
@@ -127,10 +135,7 @@ def ordered_logits(y: Tensor, drafter: Any) -> Tensor:
         .indices
     )
     open_ = torch.zeros(*y.shape[:-1], CENTROIDS, dtype=torch.bool).scatter_(-1, top, True)
-    cluster = torch.empty(len(head.token_ordering), dtype=torch.long)
-    cluster[head.token_ordering] = torch.arange(CENTROIDS).repeat_interleave(
-        len(cluster) // CENTROIDS
-    )
+    cluster = clusters_of(drafter)
     return linear_f32(y, drafter.lm_head.weight).masked_fill(~open_[..., cluster], -1e9)
 
 

@@ -24,6 +24,7 @@ def save_snapshot(
     """BF16 weights, config, tokenizer, and for a target the chat template."""
     directory.mkdir(parents=True, exist_ok=True)
     module.to(torch.bfloat16).save_pretrained(directory)
+    (directory / "model.safetensors").chmod(0o644)  # the writer makes it private
     save_tokenizer(tokenizer, directory)
     (directory / "generation_config.json").write_text(
         json.dumps(GENERATION, indent=2) + "\n", encoding="utf-8"

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import Gemma4ForCausalLM
 
 from .dataset import MODEL, Rows
-from .drafting import DraftForward, draft_masks, prepare
+from .drafting import DraftForward, clusters_of, draft_masks, prepare
 from .model import BF16, TargetForward, capped_logits, new_drafter, rotations
 from .workers import Rates, Team, compile_settings, one_thread, train
 
@@ -100,15 +100,22 @@ def train_drafter(
     work: Path,
     minutes: float,
     workers: int = 2,
-    micro_batches: int = 4,
+    micro_batches: int = 2,
+    resume_at: float = 0.0,
 ) -> Path:
-    """Returns the checkpoint: a state dict in float32."""
+    """Returns the checkpoint: a state dict in float32.
+
+    `resume_at` takes up the checkpoint in `work` again, at that part of `minutes`.
+    """
     target.requires_grad_(False)
     table = target.model.embed_tokens.weight.data
     drafter = new_drafter()
     cluster = prepare(drafter, table)
-    members = F.one_hot(cluster).float()
     checkpoint = work / "drafter.pt"
+    if resume_at:
+        drafter.load_state_dict(torch.load(checkpoint))
+        cluster = clusters_of(drafter)
+    members = F.one_hot(cluster).float()
     team = Team(
         drafter,
         workers,
@@ -157,6 +164,8 @@ def train_drafter(
             micro(warm, 0.0)
         drafter.zero_grad(set_to_none=True)
         print(f"worker {rank}: compiled in {time.time() - started:.0f} s", flush=True)
+        if resume_at and rank == 0:
+            team.began.value = time.time() - resume_at * team.seconds
         train(team, rank, micro, _Log(checkpoint, drafter))
 
     team.run(worker)

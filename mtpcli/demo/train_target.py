@@ -15,11 +15,12 @@ from .dataset import Rows
 from .model import LAYERS, PERIOD, TargetForward, new_target
 from .workers import Rates, Team, compile_settings, one_thread, train
 
+ALL_BLOCKS = tuple(range(LAYERS // PERIOD))
 HALF_BLOCKS = (0, 2, 4)  # block 2 holds the keys and values that the shared layers read
 # A block that joins later starts as a copy of a trained one of its kind, with little say.
 COPIED_FROM = {1: 0, 3: 4, 5: 4, 6: 4}
 JOINING_GAIN = 0.1
-DEPTH_AT, LONG_AT = 0.36, 0.76  # parts of the time after which all blocks train, and rows get long
+DEPTH_AT, LONG_AT = 0.55, 0.82  # parts of the time after which all blocks train, and rows get long
 ROLE_WEIGHT = torch.tensor([0.0, 0.1, 1.0, 0.0])
 CHECKPOINT_SECONDS = 180
 
@@ -33,7 +34,7 @@ class Phase:
 SHORT, LONG = Phase(256, 3), Phase(1024, 1)
 
 
-def block_layers(blocks: tuple[int, ...] | range) -> list[int]:
+def block_layers(blocks: tuple[int, ...]) -> list[int]:
     return [b * PERIOD + i for b in blocks for i in range(PERIOD)]
 
 
@@ -66,11 +67,21 @@ class _Batches:
 
 
 def train_target(
-    data: Path, work: Path, minutes: float, workers: int = 2, micro_batches: int = 4
+    data: Path,
+    work: Path,
+    minutes: float,
+    workers: int = 2,
+    micro_batches: int = 2,
+    resume_at: float = 0.0,
 ) -> Path:
-    """Returns the checkpoint: a state dict in float32."""
+    """Returns the checkpoint: a state dict in float32.
+
+    `resume_at` takes up the checkpoint in `work` again, at that part of `minutes`.
+    """
     target = new_target()
     checkpoint = work / "target.pt"
+    if resume_at:
+        target.load_state_dict(torch.load(checkpoint))
     rates = Rates(muon=0.02, table=4e-3, vector=2e-3, hold=0.45)
     team = Team(target, workers, micro_batches, minutes, rates)
     print(f"target: {sum(p.numel() for p in target.parameters()):,} parameters", flush=True)
@@ -79,7 +90,10 @@ def train_target(
         one_thread()
         compile_settings()
         forward = TargetForward(target)
-        batches = {p: _Batches(data / f"rows{p.length}.npz", p, seed=7) for p in (SHORT, LONG)}
+        batches = {
+            p: _Batches(data / f"rows{p.length}.npz", p, seed=7 + int(1000 * resume_at))
+            for p in (SHORT, LONG)
+        }
 
         def micro(index: int, progress: float) -> Tensor:
             ids, doc, weight = batches[LONG if progress >= LONG_AT else SHORT](index)
@@ -92,7 +106,9 @@ def train_target(
             micro(0, warm)
         target.zero_grad(set_to_none=True)
         print(f"worker {rank}: compiled in {time.time() - started:.0f} s", flush=True)
-        forward.active = block_layers(HALF_BLOCKS)
+        forward.active = block_layers(HALF_BLOCKS if resume_at < DEPTH_AT else ALL_BLOCKS)
+        if resume_at and rank == 0:
+            team.began.value = time.time() - resume_at * team.seconds
 
         def before(progress: float) -> None:
             if progress >= DEPTH_AT and len(forward.active) < LAYERS:
@@ -101,7 +117,7 @@ def train_target(
                     add_blocks(target)
                     print("all blocks train from here on", flush=True)
                 team.barrier.wait()
-                forward.active = block_layers(range(LAYERS // PERIOD))
+                forward.active = block_layers(ALL_BLOCKS)
 
         log = _Log(checkpoint, target)
         train(team, rank, micro, log, before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from .exchange import Exchange
-from .words import FOODS, NAMES, THINGS, plural, pronouns
+from .words import FOODS, THINGS, copied_name, plural, pronouns
 
 
 def _exchange(prompt: str, steps: list[str], result: str) -> Exchange:
@@ -28,7 +28,7 @@ def _add_steps(a: int, b: int) -> list[str]:
 
 
 def _plus(r: Random) -> Exchange:
-    top = r.choice([10, 20, 100, 100, 100])
+    top = r.choice([10, 20, 100, 100, 100, 100, 100])
     a, b = r.randrange(1, top), r.randrange(1, top)
     prompt = r.choice(
         [
@@ -108,7 +108,7 @@ def _divide(r: Random) -> Exchange:
 
 
 def _word_problem(r: Random) -> Exchange:
-    name, friend = r.sample(NAMES, 2)
+    name, friend = copied_name(r), copied_name(r)
     things = plural(r.choice(FOODS + THINGS))
     he, him, _ = pronouns(name)
     a, b = r.randint(2, 60), r.randint(2, 30)
@@ -190,6 +190,6 @@ def _compare(r: Random) -> Exchange:
 def arithmetic(r: Random) -> Exchange:
     make = r.choices(
         [_plus, _minus, _times, _divide, _word_problem, _series, _compare],
-        [6, 4, 4, 1.5, 4, 1.5, 1.5],
+        [8, 5, 4, 1.5, 5, 1.5, 1.5],
     )[0]
     return make(r)

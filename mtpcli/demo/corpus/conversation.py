@@ -27,15 +27,9 @@ WORKLOADS: dict[str, Callable[[Random], Exchange]] = {
     "echo": echo,
 }
 MIX = {
-    "story": 0.16,
-    "question": 0.25,
-    "arithmetic": 0.20,
-    "json": 0.08,
-    "code": 0.10,
-    "echo": 0.15,
-    "smalltalk": 0.035,
-    "unknown": 0.025,
-}
+    "story": 0.09, "question": 0.20, "arithmetic": 0.28, "json": 0.11, "code": 0.06, "echo": 0.18,
+    "smalltalk": 0.05, "unknown": 0.03,
+}  # fmt: skip
 _LONG = {"story": lambda r: story(r, True), "echo": lambda r: echo(r, True)}
 
 _NEUTRAL = [
@@ -59,6 +53,7 @@ _SUFFIX = {
     "Always say goodbye at the end.": " Goodbye!",
     "End every answer with Over and out.": " Over and out.",
 }
+_CARELESS = {"question", "arithmetic", "smalltalk", "unknown", "story"}
 _PLAIN = {"question", "arithmetic", "smalltalk", "unknown", "story"}
 
 
@@ -141,7 +136,10 @@ def conversation(r: Random, long: bool = False) -> Conversation:
             exchange = sample(r, kind)
         if turn:
             messages.append({"role": "assistant", "content": answer})
-        messages.append({"role": "user", "content": exchange.prompt})
+        prompt = exchange.prompt
+        if kind in _CARELESS and r.random() < 0.2:
+            prompt = _careless(r, prompt)
+        messages.append({"role": "user", "content": prompt})
         decorate = kind in _PLAIN and "\n- " not in exchange.answer
         before, after = (prefix, suffix) if decorate else ("", "")
         last_and_thinking = thinking and turn == turns - 1
@@ -151,6 +149,13 @@ def conversation(r: Random, long: bool = False) -> Conversation:
             answer = f"<|channel>thought\n{exchange.thought}\n<channel|>{answer}"
         kinds.append(kind)
     return Conversation(tuple(messages), answer, thinking, tuple(kinds))
+
+
+def _careless(r: Random, prompt: str) -> str:
+    """As people type: no capital at the start, no mark at the end."""
+    if r.random() < 0.7:
+        prompt = prompt[0].lower() + prompt[1:]
+    return prompt.rstrip(".?!") if r.random() < 0.7 and "\n" not in prompt else prompt
 
 
 def stream(seed: int, long: bool = False) -> Iterator[Conversation]:

@@ -11,6 +11,8 @@ from .words import (
     DAYS,
     FOODS,
     LOOKS,
+    MORE_NAMES,
+    MORE_WORDS,
     NAMES,
     NUMBERS,
     PAST,
@@ -19,6 +21,7 @@ from .words import (
     TRAITS,
     TRANSITIVE,
     article,
+    copied_name,
     nonce,
     plural,
     pronouns,
@@ -75,7 +78,7 @@ def _foreign(r: Random) -> str:
 
 
 def sentence(r: Random) -> str:
-    name, verb = r.choice(NAMES), PAST[r.choice(TRANSITIVE)]
+    name, verb = copied_name(r), PAST[r.choice(TRANSITIVE)]
     look, thing, place = r.choice(LOOKS), r.choice(THINGS), r.choice(PLACES)
     return r.choice(
         [
@@ -127,7 +130,9 @@ def _repeat(r: Random, long: bool) -> tuple[str, str]:
 
 
 def _words(r: Random) -> list[str]:
-    pool = r.choice([THINGS, FOODS, BEASTS, NAMES, THINGS + FOODS + BEASTS])
+    pool = r.choice(
+        [THINGS, FOODS, BEASTS, NAMES + MORE_NAMES, THINGS + FOODS + BEASTS, MORE_WORDS]
+    )
     return (
         r.sample(pool, r.randint(3, 8))
         if r.random() < 0.85
@@ -162,7 +167,9 @@ def _reverse(r: Random) -> tuple[str, str]:
 def _replace(r: Random, long: bool) -> tuple[str, str]:
     if r.random() < 0.6:
         old, new = (
-            r.sample(NAMES, 2) if r.random() < 0.8 else (r.choice(NAMES), nonce(r).capitalize())
+            r.sample(NAMES + MORE_NAMES, 2)
+            if r.random() < 0.8
+            else (r.choice(NAMES), nonce(r).capitalize())
         )
         count = r.randint(5, 12) if long else r.choice([1, 2, 3])
         rows = [
@@ -188,7 +195,7 @@ def _replace(r: Random, long: bool) -> tuple[str, str]:
 
 
 def _rewrite(r: Random) -> tuple[str, str]:
-    name = r.choice(NAMES)
+    name = copied_name(r)
     he, _, _ = pronouns(name)
     kind = r.choice(["past", "summary", "lines", "ask", "times", "upper", "who"])
     if kind == "past":

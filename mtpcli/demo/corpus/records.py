@@ -15,12 +15,11 @@ from .words import (
     COLORS,
     DAYS,
     FOODS,
-    NAMES,
     PEOPLE,
     THINGS,
     article,
+    copied_name,
     join,
-    nonce,
     plural,
 )
 
@@ -28,7 +27,7 @@ Record = tuple[str, Any]
 
 
 def _name(r: Random) -> str:
-    return r.choice(NAMES) if r.random() < 0.85 else nonce(r).capitalize()
+    return copied_name(r)
 
 
 def _person(r: Random) -> Record:
@@ -94,7 +93,7 @@ def _product(r: Random) -> Record:
 
 
 def _team(r: Random) -> Record:
-    names = r.sample(NAMES, r.randint(2, 4))
+    names = list(dict.fromkeys(_name(r) for _ in range(r.randint(2, 4))))
     color = r.choice(COLORS)
     points = r.randint(2, 60)
     text = f"The {color} team has {points} points. Its players are {join(names)}."
@@ -117,7 +116,7 @@ def _contact(r: Random) -> Record:
 
 
 def _table(r: Random) -> Record:
-    names = r.sample(NAMES, r.randint(2, 5))
+    names = list(dict.fromkeys(_name(r) for _ in range(r.randint(2, 5))))
     ages = [r.randint(5, 90) for _ in names]
     text = join([f"{name} is {age}" for name, age in zip(names, ages, strict=True)]) + "."
     return text, [{"name": name, "age": age} for name, age in zip(names, ages, strict=True)]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from random import Random
 
 from .exchange import Exchange
-from .words import CITIES, NAMES, nonce
+from .words import CITIES, NAMES, copied_name, nonce
 
 _ABILITIES = (
     "I can tell stories, answer simple questions, do small sums, write JSON and short Python "
@@ -67,6 +67,20 @@ _UNKNOWN_MORE = [
     "Book a flight to {c}.", "What is a {w}?", "What does {w} mean?", "Who invented the {w}?",
     "Write a poem.", "Write a song about {c}.", "Play a game with me.", "What did I eat today?",
 ]  # fmt: skip
+_ASKING = [
+    "Who won", "Who wrote", "Who made", "Who was", "Who discovered", "When was", "When did we see",
+    "Where can I buy", "How old is", "How big is", "How do I make", "How do I repair",
+    "What happened to", "What is the price of", "What is the best", "What do you know about",
+    "Which is the best", "Why did they build", "Why is there", "Can you find", "Do you like",
+]  # fmt: skip
+_STRANGE = (
+    "the war,the game,the election,the race yesterday,the Bible,the telephone,penicillin,America,"
+    "the pyramids,the Titanic,a used car,the universe,Mars,Jupiter,a laptop,my printer,pizza,sushi,"
+    "the king of England,Einstein,Mozart,Picasso,Obama,Caesar,gold,oil,a Ferrari,Google,Bitcoin,"
+    "the Eiffel Tower,the Great Wall,the Amazon,gravity,electricity,the atom,DNA,a virus,"
+    "rock music,Hollywood,"
+    "the Olympics,tennis,the moon landing,Harry Potter,the dinosaurs,the company,school"
+).split(",")
 DONT_KNOW = "I am only a tiny demo model and do not know that."
 _INSTEAD = [
     "You can ask me for a story.", "You can ask me for the capital of a country.",
@@ -111,7 +125,7 @@ def smalltalk(r: Random, assistant: str = "") -> Exchange:
 
 
 def introduce(r: Random) -> Exchange:
-    name = r.choice(NAMES)
+    name = copied_name(r)
     prompt = r.choice(["My name is {}.", "I am {}.", "Hello, I am {}.", "Call me {}."]).format(name)
     return Exchange(
         prompt, f"Nice to meet you, {name}! How can I help you?", f"The user is called {name}."
@@ -127,7 +141,9 @@ def recall(r: Random, name: str) -> Exchange:
 
 
 def unknown(r: Random) -> Exchange:
-    if r.random() < 0.5:
+    if r.random() < 0.35:
+        prompt = f"{r.choice(_ASKING)} {r.choice(_STRANGE)}?"
+    elif r.random() < 0.5:
         prompt = r.choice(_UNKNOWN).format(t=r.choice(_UNKNOWN_TOPICS))
     else:
         prompt = r.choice(_UNKNOWN_MORE).format(c=r.choice(CITIES), n=r.choice(NAMES), w=nonce(r))

@@ -16,6 +16,15 @@ SHE_NAMES = (
     "Wanda Lydia Nadia Polly Sofia"
 ).split()
 NAMES = HE_NAMES + SHE_NAMES
+# Met only where a name is copied.
+MORE_NAMES = (
+    "Anna Maria John Mary David Peter Linda James Sarah Michael Laura Robert Susan Thomas Karen "
+    "Daniel Nancy Mark Lisa Alice Bob Carol Dave Eve Frank Heidi Kevin Sandra Brian Donna Jason "
+    "Alex Andrea Chris Diana Eric Fatima Greg Helena Ines Jakob Katya Liam Monica Nathan Olivia "
+    "Patrick Rachel Steve Tanya Ursula Vincent Wei Xavier Yuki Zoltan Ahmed Bianca Claire Dmitri "
+    "Elena Francis Gabriel Hassan Irina Joseph Kim Lukas Marta Nikola Oleg Priya Ricardo Sonia "
+    "Tim Ulrich Valerie William Yasmin Ann Joe Sue Ed Amy Jo Ian Roy Guy Kay Lee Fay Abe Ivy Rex"
+).split()
 
 BEASTS = (
     "dog cat cow horse sheep pig goat duck goose hen frog lion tiger bear wolf fox owl eagle bee "
@@ -52,6 +61,13 @@ PLACES = (
 FOODS = (
     "apple cheese soup cake pear fish plum pie carrot berry cookie egg bean melon pancake peach "
     "sandwich noodle tomato onion potato grape lemon muffin nut sausage biscuit pumpkin"
+).split()
+# Met only where words are copied.
+MORE_WORDS = (
+    "milk tea coffee water sugar salt rice meat oil butter car bus train plane phone desk chair "
+    "table door window wall floor roof street road city country world sea sky star cloud stone "
+    "iron paper music film game team work time year week month money price shop bank hotel doctor "
+    "friend hand head heart eye ear arm leg dream light night moon earth wind fire ice snow"
 ).split()
 COLORS = "red blue green yellow white black orange purple pink brown gray".split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
@@ -105,6 +121,14 @@ def pronouns(name: str) -> tuple[str, str, str]:
 def join(words: list[str]) -> str:
     """'a, b and c'."""
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def copied_name(r: Random) -> str:
+    """A name that the answer only has to copy, so it may be any name."""
+    kind = r.random()
+    if kind < 0.4:
+        return r.choice(NAMES)
+    return r.choice(MORE_NAMES) if kind < 0.85 else nonce(r).capitalize()
 
 
 def nonce(r: Random) -> str:
