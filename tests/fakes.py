@@ -54,6 +54,7 @@ class FakeTarget:
     Attributes:
         cells: tokens per sequence, as the cache holds them.
         decodes: rows of each decode.
+        ring: cells after which a sequence begins to overwrite its own.
     """
 
     n_embd = N_EMBD
@@ -65,6 +66,7 @@ class FakeTarget:
         self.decodes: list[int] = []
         self.closed = 0
         self.resume_from = 0
+        self.ring = 1 << 20
         self._contexts: list[list[int]] = []
 
     def prefill(self, seq: int, start: int, tokens: list[int]) -> None:
@@ -97,6 +99,9 @@ class FakeTarget:
 
     def can_resume(self, seq: int, position: int) -> bool:
         return position >= self.resume_from
+
+    def draft_room(self, position: int) -> int:
+        return self.ring - 1 - position % self.ring
 
     def save(self, seq: int) -> bytes:
         return bytes(self.cells[seq])

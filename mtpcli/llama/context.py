@@ -19,6 +19,8 @@ FloatArray = npt.NDArray[np.float32]
 
 _PROMPT_BATCH = 512
 _DEFAULT_CTX = 8192
+# llama.cpp rounds the cells of sliding-window layers up to a multiple of this.
+_CELLS = 256
 
 _Self = TypeVar("_Self", bound="_Context")
 
@@ -134,6 +136,10 @@ class TargetContext(_Context):
         self._ext.llama_set_embeddings_nextn(self.handle, True, False)
         self._memory = self._lib.llama_get_memory(self.handle)
         self._window: int = self._lib.llama_model_n_swa(model.handle)
+        cells: int = self._lib.llama_n_ctx_seq(self.handle)
+        if self._window and not config.swa_full:
+            cells = min(cells, self._window + self._lib.llama_n_ubatch(self.handle))
+        self._ring = -(-cells // _CELLS) * _CELLS
         self.batch = Batch(params.n_batch)
         self._logits: FloatArray = np.empty((0, model.n_vocab), np.float32)
         self._hidden: FloatArray = np.empty((0, model.n_embd_out), np.float32)
@@ -183,6 +189,15 @@ class TargetContext(_Context):
         """
         first = self._lib.llama_memory_seq_pos_min(self._memory, seq)
         return 0 <= first <= max(0, position - self._window)
+
+    def draft_room(self, position: int) -> int:
+        """How many drafted tokens may be decoded with the one at `position`.
+
+        Sliding-window layers keep their cells in a ring. A refused draft across its end would
+        leave the cells behind it in another order than plain decoding does, and sums over them
+        with other last bits.
+        """
+        return self._ring - 1 - position % self._ring
 
     def save(self, seq: int) -> bytes:
         """A sequence's cells, as llama.cpp writes them."""

@@ -367,3 +367,21 @@ def test_rejection_at_temperature_0_is_greedy() -> None:
     ) as engine:
         (sequence,) = engine.generate([Request(PROMPT, GREEDY, ListStream(), 40)])
     assert sequence.tokens == generate()[0].tokens
+
+
+def test_no_draft_crosses_the_end_of_the_ring_of_cells() -> None:
+    class Watching(FakeTarget):
+        def decode(self, rows: int, outputs: int) -> None:
+            laps = self.batch.pos[:rows] // self.ring
+            assert len(set(laps.tolist())) == 1, "a draft that is refused would stir the cells"
+            super().decode(rows, outputs)
+
+    texts = []
+    for target in (FakeTarget(), Watching()):
+        target.ring = 6 if isinstance(target, Watching) else target.ring
+        drafter = FakeDrafter(target, wrong=(9, 13, 14))
+        with Engine(target, drafter, FixedDepth(4), lambda token: False) as engine:
+            (sequence,) = engine.generate([Request(PROMPT, GREEDY, ListStream(), 40)])
+        assert sequence.stats.accepted > 10
+        texts.append(sequence.tokens)
+    assert texts[0] == texts[1]
