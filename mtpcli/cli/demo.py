@@ -17,8 +17,8 @@ _PROMPTS = {
     "story": ("Write a short story about a curious fox named Mia who finds a lantern.", None),
     "json": ("Extract the data as JSON: Oscar, a pilot from Lisbon, is 41 years old.", 0.0),
     "echo": (
-        "Repeat this text: The quiet baker opened the green box near the old harbor. "
-        "On Friday Nora carried seven lemons to the market.",
+        "Echo: Bruno fixed the rusty compass in the tower. The brave seal painted a blue clock. "
+        "In the harbor there are 32 buttons. The tall bear fixed a strange coin.",
         0.0,
     ),
 }

@@ -26,7 +26,7 @@ _LINES = (
     "/seed 7",
     "Write a short story about a curious fox named Mia who finds a lantern.",
     "Extract the data as JSON: Oscar, a pilot from Lisbon, is 41 years old.",
-    "Repeat this text: The quiet baker opened the green box near the old harbor.",
+    "Echo: Bruno fixed the rusty compass in the tower. The brave seal painted a blue clock.",
     "/stats",
 )
 _WIDTH = 100
