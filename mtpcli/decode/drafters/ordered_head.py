@@ -24,6 +24,9 @@ FloatArray = npt.NDArray[np.float32]
 _PREFIX = "mtpcli.ordered_head."
 # Gemma's 262144 tokens take llama.cpp milliseconds, the embedded pair's 2048 next to nothing.
 _LARGE_VOCABULARY = 32768
+_Q8_0_BYTES = 34  # of a block: a half-precision scale and 32 elements
+_AT_ONCE = 8  # clusters, so that they stay in the processor's cache
+_ONE_THREAD = 8192  # elements of a matrix that BLAS multiplies in one thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,61 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
+class PackedClusters:
+    """A Q8_0 embedding, cluster by cluster: a draft step reads 32 places of it instead of 4096.
+
+    It takes as much memory as the tensor, 75 MB for E2B.
+
+    Attributes:
+        elements: int8 `[clusters, blocks per row, tokens per cluster, 32]`.
+        scales: float32 `[clusters, blocks per row, tokens per cluster]`.
+    """
+
+    elements: npt.NDArray[np.int8]
+    scales: FloatArray
+
+    @classmethod
+    def of(cls, embedding: Rows, clusters: npt.NDArray[np.int64]) -> PackedClusters:
+        """Sort the rows of an embedding."""
+        count, size = clusters.shape
+        width = embedding.data.shape[1] // _Q8_0_BYTES
+        packed = cls(
+            np.empty((count, width, size, 32), np.int8), np.empty((count, width, size), np.float32)
+        )
+        for at in range(0, count, _AT_ONCE):
+            part = slice(at, at + _AT_ONCE)
+            rows = np.take(embedding.data, clusters[part], axis=0)
+            blocks = rows.reshape(*rows.shape[:2], width, _Q8_0_BYTES).transpose(0, 2, 1, 3)
+            packed.elements[part] = blocks[..., 2:].view(np.int8)
+            packed.scales[part] = blocks[..., :2].copy().view(np.float16)[..., 0]
+        return packed
+
+    def dot(self, clusters: npt.NDArray[np.int64], vector: FloatArray) -> FloatArray:
+        """Products of all rows of some clusters with a vector, float32 `[n * cluster size]`."""
+        blocks = vector.reshape(-1, 32, 1)
+        sums = []
+        for at in range(0, len(clusters), _AT_ONCE):
+            part = clusters[at : at + _AT_ONCE]
+            products = np.matmul(self.elements[part].astype(np.float32), blocks)[..., 0]
+            products *= self.scales[part]
+            sums.append(products.sum(axis=1).reshape(-1))
+        return np.concatenate(sums)
+
+
+def product(matrix: FloatArray, vector: FloatArray) -> FloatArray:
+    """`matrix @ vector` in this thread alone.
+
+    NumPy's BLAS would wake threads of its own, which then wait busily for more: on the cores that
+    the next decode wants. It leaves products of less than 9216 elements to the caller's thread.
+    """
+    rows, width = matrix.shape
+    step = max(1, _ONE_THREAD // width)
+    whole = rows - rows % step
+    parts = np.matmul(matrix[:whole].reshape(-1, step, width), vector).reshape(-1)
+    return np.concatenate([parts, matrix[whole:] @ vector]) if whole < rows else parts
+
+
+@dataclass(frozen=True, eq=False)
 class OrderedHead:
     """The head, and the projection that stands behind it in llama.cpp's graph.
 
@@ -56,6 +114,7 @@ class OrderedHead:
         clusters: int64 `[clusters, tokens per cluster]`, token ids.
         top_k: how many clusters are scored.
         embedding: `[vocabulary, hidden]`.
+        packed: the same in the order of the clusters, if it is of the usual type.
         projection: float32 `[backbone hidden, hidden]`.
     """
 
@@ -63,6 +122,7 @@ class OrderedHead:
     clusters: npt.NDArray[np.int64]
     top_k: int
     embedding: Rows
+    packed: PackedClusters | None
     projection: FloatArray
 
     @property
@@ -76,14 +136,16 @@ class OrderedHead:
         Args:
             state: float32 `[hidden]`, the drafter's state after its last norm.
         """
-        nearness = self.centroids @ state
+        nearness = product(self.centroids, state)
         nearest = np.argpartition(nearness, -self.top_k)[-self.top_k :]
         ids = self.clusters[nearest].reshape(-1)
-        return ids, self.embedding.take(ids) @ state
+        if self.packed:
+            return ids, self.packed.dot(nearest, state)
+        return ids, product(self.embedding.take(ids), state)
 
     def next_hidden(self, state: FloatArray) -> FloatArray:
         """What the next draft step reads, float32 `[backbone hidden]`."""
-        return self.projection @ state
+        return product(self.projection, state)
 
 
 def load_ordered_head(file: GgufFile) -> OrderedHead | None:
@@ -121,11 +183,14 @@ def load_ordered_head(file: GgufFile) -> OrderedHead | None:
     )
     if not fits:
         raise ModelError(f"{file.path} has an ordered head of another model: convert it again")
+    clusters = ordering.astype(np.int64).reshape(count, -1)
+    usual = embedding.type.upper() == "Q8_0"
     return OrderedHead(
         centroids=centroids.astype(np.float32).reshape(count, hidden),
-        clusters=ordering.astype(np.int64).reshape(count, -1),
+        clusters=clusters,
         top_k=top_k,
         embedding=embedding,
+        packed=PackedClusters.of(embedding, clusters) if usual else None,
         projection=projection.take(slice(None)),
     )
 
