@@ -1,0 +1,1 @@
+"""The embedded pair: its snapshots, the code that packs it, and the scripts that made it."""
