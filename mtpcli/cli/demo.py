@@ -23,6 +23,8 @@ _PROMPTS = {
     ),
 }
 
+_NUMBERS = ("plain", "drafted", "speedup")
+
 
 def demo(
     runs: Annotated[int, typer.Option(min=1, help="Runs of each prompt and mode.")] = 5,
@@ -113,21 +115,20 @@ def _show(rows: list[dict[str, Any]]) -> None:
         console.print(Text(f"> {row['prompt']}", style="bold"))
         console.print(Text(visible(row["text"])))
         console.print()
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("prompt")
-    table.add_column("sampling")
-    for heading in ("plain t/s", "drafted t/s", "speedup"):
-        table.add_column(heading, justify="right")
-    table.add_column("accepted by position")
-    table.add_column("text")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption="tokens per second; share accepted by position in the draft",
+    )
+    for heading in ("prompt", "sampling", "plain", "drafted", "speedup", "accepted", "text"):
+        table.add_column(heading, justify="right" if heading in _NUMBERS else "left", no_wrap=True)
     for row in rows:
         table.add_row(
             row["name"],
-            "greedy" if row["temperature"] == 0 else row["temperature"],
+            "greedy" if row["temperature"] == 0 else "sampled",
             f"{row['plain_tokens_per_second']:.0f}",
             f"{row['drafted_tokens_per_second']:.0f}",
             f"{row['speedup']:.2f}x",
-            " ".join(f"{share:.2f}" for share in row["acceptance_by_position"][:7]),
+            " ".join(f"{share:.2f}" for share in row["acceptance_by_position"][:4]),
             "equal" if row["equal"] else "DIFFERS",
         )
     console.print(table)
