@@ -25,7 +25,7 @@ def generate(run_cli: Run, demo_pair: Pair) -> Run:
     """Run `mtpcli generate` with the embedded pair's files, at a fixed depth unless told else."""
 
     def run(*arguments: str | Path, **options: object) -> Result:
-        fixed = ("-m", demo_pair.target, "--draft-depth", "3")
+        fixed = ("-m", demo_pair.target, "--draft-depth", "3", "--threads", "1")
         return run_cli("generate", *fixed, *arguments, **options)
 
     return run

@@ -53,7 +53,7 @@ class Runner:
     def _session(self, depth: int, n_seq: int) -> Session:
         if (depth, n_seq) not in self._sessions:
             paths = PairPaths(self._pair.target, self._pair.drafter if depth else None)
-            runtime = RuntimeConfig(n_ctx=512, n_seq=n_seq)
+            runtime = RuntimeConfig(n_ctx=512, n_seq=n_seq, threads=1)
             self._sessions[depth, n_seq] = Session(paths, DraftConfig(depth), runtime)
         return self._sessions[depth, n_seq]
 
