@@ -15,7 +15,18 @@ def test_modes_give_the_same_text(run_cli: Run, demo_pair: Pair, tmp_path: Path)
     prompts = {"story": ["Tell me a story about Mia, a small fox."], "hello": ["Hello!"]}
     (tmp_path / "prompts.json").write_text(json.dumps(prompts))
     arguments = ["bench", "-m", demo_pair.target, "--prompts", "prompts.json", "--runs", "1"]
-    arguments += ["--depths", "2", "-n", "24", "--plot", "speed.svg", "--seed", "3"]
+    arguments += [
+        "--depths",
+        "2",
+        "-n",
+        "24",
+        "--plot",
+        "speed.svg",
+        "--seed",
+        "3",
+        "--threads",
+        "1",
+    ]
     result = run_cli(*arguments, "--json")
     assert result.exit_code == 0, result.stderr
     assert result.stderr == ""

@@ -11,7 +11,7 @@ Run = Callable[..., Result]
 
 
 def test_demo_compares_the_same_texts(run_cli: Run) -> None:
-    result = run_cli("demo", "--runs", "1", "--json", "--draft-depth", "3")
+    result = run_cli("demo", "--runs", "1", "--json", "--draft-depth", "3", "--threads", "1")
     assert result.exit_code == 0, result.stderr
     prompts = json.loads(result.stdout)["prompts"]
     assert [prompt["name"] for prompt in prompts] == ["story", "json", "echo"]
@@ -23,7 +23,7 @@ def test_demo_compares_the_same_texts(run_cli: Run) -> None:
 
 
 def test_demo_shows_text_and_a_table(run_cli: Run) -> None:
-    result = run_cli("demo", "--runs", "1")
+    result = run_cli("demo", "--runs", "1", "--threads", "1")
     assert result.exit_code == 0, result.stderr
     for word in ("speedup", "story", "json", "echo", "equal"):
         assert word in result.stdout

@@ -150,14 +150,14 @@ def test_the_context_ends_a_generation(generate: Run) -> None:
 
 
 def test_the_embedded_pair_is_the_default(run_cli: Run, tmp_path: Path) -> None:
-    first = run_cli("generate", PROMPT, "--seed", "5")
+    first = run_cli("generate", PROMPT, "--seed", "5", "--threads", "1")
     assert first.exit_code == 0
     assert first.stderr.count("\n") == 1
     assert "embedded demo pair" in first.stderr and "-m FILE" in first.stderr
     packed = sorted((tmp_path / "cache").rglob("*.gguf"))
     assert len(packed) == 2
     times = [path.stat().st_mtime_ns for path in packed]
-    assert run_cli("generate", PROMPT, "--seed", "5").stdout == first.stdout
+    assert run_cli("generate", PROMPT, "--seed", "5", "--threads", "1").stdout == first.stdout
     assert [path.stat().st_mtime_ns for path in packed] == times, "packed twice"
 
 
@@ -180,7 +180,7 @@ def test_the_model_from_the_environment(run_cli: Run, demo_pair: Pair) -> None:
         (["--raw", "--system", "s", "x"], b"", 2, "--raw"),
         (["-f", "missing.txt"], b"", 4, "missing.txt"),
         (["-"], b"\xff\xfe\x00", 4, "UTF-8"),
-        (["x " * 3000], b"", 4, "the context"),
+        (["word " * 200, "--ctx", "64"], b"", 4, "the context"),
         (["x", "-m", "missing.gguf"], b"", 3, "missing.gguf"),
         (["x", "--drafter", "missing.gguf"], b"", 3, "missing.gguf"),
     ],
@@ -258,7 +258,7 @@ def test_ctrl_c_exits_130_without_a_traceback(demo_pair: Pair) -> None:
 
 
 def test_penalties_and_min_p_keep_a_seeds_text_with_any_draft(generate: Run) -> None:
-    settings = ["--seed", "5", "--repeat-penalty", "1.2", "--min-p", "0.02", "-n", "40"]
+    settings = ["--seed", "5", "--repeat-penalty", "3", "--min-p", "0.02", "-n", "40"]
     drafted = generate(PROMPT, *settings)
     assert drafted.exit_code == 0, drafted.stderr
     assert generate(PROMPT, *settings, "--no-draft").stdout == drafted.stdout
