@@ -32,7 +32,7 @@ def main() -> None:
         "--out", type=Path, required=True, help="gets target/, drafter/, heldout.json, figures.md"
     )
     parser.add_argument("--work", type=Path, help="rows and checkpoints (default: OUT/work)")
-    parser.add_argument("--minutes", type=float, default=75, help="for the target (default: 75)")
+    parser.add_argument("--minutes", type=float, default=90, help="for the target (default: 90)")
     parser.add_argument(
         "--drafter-minutes", type=float, default=20, help="for the drafter (default: 20)"
     )
