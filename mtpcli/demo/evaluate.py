@@ -192,6 +192,8 @@ def acceptance(
             )
             at = p + j + 1
             offered = alive & (at < length)
+            if not offered.any():
+                break
             if sampled:  # only where it counts: sorting all rows would take minutes
                 noisy = warp(logits[offered]) + gumbel(1, at[offered], logits.shape[-1])
                 token = torch.zeros_like(p)
