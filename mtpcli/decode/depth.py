@@ -246,6 +246,7 @@ class AutoDepth:
         self._run = self._mean_run = 1.0  # rounds of the same number of rows
         self._chances: list[float] = []
         self._rate = 0.0
+        self._drafting, self._verifying = 0.0, [0.0] * (max_depth + 1)
         self._plain_rounds = 0
         self._retry = _FIRST_RETRY
         self._trying = False
@@ -255,12 +256,15 @@ class AutoDepth:
         """The depth with the best expected tokens per second, 0 included."""
         self._sequences = sequences
         self._chances = self.acceptance.by_position()
+        # Asked for several times in a round, and the same until its verify.
+        self._drafting = self._draft()
+        self._verifying = [self._verify(depth) for depth in range(self._max_depth + 1)]
         tokens, chance, rates = 1.0, 1.0, []
-        for depth in range(self._max_depth + 1):
+        for depth, verifying in enumerate(self._verifying):
             if depth:
                 chance *= self._chances[depth - 1]
                 tokens += chance
-            seconds = depth * self._draft() + self._verify(depth)
+            seconds = depth * self._drafting + verifying
             rates.append(tokens / seconds if seconds else 0.0)
         self._rate = max(rates)
         best = rates.index(self._rate)
@@ -282,13 +286,13 @@ class AutoDepth:
             return True
         drafted = len(confidences)
         chances = self.acceptance.survivals(confidences)
-        values = self._values(chances)
+        least = max(self._values(chances))
         chance, tokens = chances[-1], sum(chances)
         for depth in range(drafted + 1, self._max_depth + 1):
             chance *= self._chances[depth - 1]
             tokens += chance
-            drafting = (depth - drafted) * self._draft()
-            if tokens - self._rate * (drafting + self._verify(depth)) > max(values):
+            seconds = (depth - drafted) * self._drafting + self._verifying[depth]
+            if tokens - self._rate * seconds > least:
                 return True
         return False
 
@@ -322,7 +326,7 @@ class AutoDepth:
         tokens, values = 0.0, []
         for depth, chance in enumerate(chances):
             tokens += chance
-            values.append(tokens - self._rate * self._verify(depth))
+            values.append(tokens - self._rate * self._verifying[depth])
         return values
 
     def observe_draft(self, rows: int, steps: int, seconds: float) -> None:
