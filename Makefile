@@ -5,13 +5,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # More arguments for pytest: make test ARGS="-k sampling"
 ARGS   ?=
+MINUTES ?= 60
 # PyPI's torch for Linux brings gigabytes of CUDA; here it only trains and checks tiny models, and
 # the build of this index with the suffix +cpu is preferred wherever there is one.
 TORCH       ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow lint reference bench bench-peer picture
+.PHONY: help setup demo test slow soak lint reference bench bench-peer picture
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +27,9 @@ test: setup ## run the tests
 
 slow: setup ## run the tests that take minutes, such as fifty kills of one batch
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+soak: setup ## an hour of batches and chats in one process: memory, handles, texts (MINUTES=60)
+	$(BIN)/python -m tests.soak.run --minutes $(MINUTES) --out soak
 
 lint: setup ## check format, style and types
 	$(BIN)/ruff format --check .

@@ -1,0 +1,1 @@
+"""An hour of work in one process; `make soak` runs it."""
