@@ -43,14 +43,22 @@ def choose_pair(model: Path | None, drafter: Path | None, *, draft: bool) -> Pai
     """Which files a command means.
 
     Args:
-        model: the user's choice; None is `MTPCLI_MODEL`, else the embedded pair.
+        model: the user's choice, a file or the name of a model that was pulled; None is
+            `MTPCLI_MODEL`, else the embedded pair.
         drafter: the user's choice; None is the one that fits among the files beside the target.
         draft: False for no drafter at all.
     """
+    from mtpcli.hub.store import look_up
     from mtpcli.pair import find_drafter
 
     if model is None and (name := os.environ.get("MTPCLI_MODEL")):
         model = Path(name)
+    if draft and drafter and (its := look_up(drafter)):
+        # A pair's name means the half that is asked for; a drafter alone is the file it has.
+        drafter = its.drafter_path or its.target_path
+    if model and (pulled := look_up(model)):
+        model = pulled.target_path
+        drafter = drafter or pulled.drafter_path
     if model is None:
         from mtpcli.demo.pack import embedded_pair
 

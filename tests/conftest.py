@@ -54,10 +54,12 @@ def run_cli(tmp_path: Path) -> Callable[..., Result]:
         env: Mapping[str, str] | None = None,
         timeout: float = 120,
     ) -> Result:
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("MTPCLI_")}
+        foreign = ("MTPCLI_", "HF_")
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
         clean |= {
             "XDG_CACHE_HOME": str(tmp_path / "cache"),
             "XDG_CONFIG_HOME": str(tmp_path / "config"),
+            "XDG_DATA_HOME": str(tmp_path / "data"),
             "PYTHONPATH": str(ROOT),
             "COLUMNS": "100",
             **(env or {}),

@@ -14,6 +14,8 @@ from mtpcli.cli.convert import convert
 from mtpcli.cli.demo import demo
 from mtpcli.cli.generate import generate
 from mtpcli.cli.inspect import inspect_files
+from mtpcli.cli.models import list_models, remove
+from mtpcli.cli.pull import pull
 
 app = typer.Typer(
     name="mtpcli",
@@ -24,6 +26,9 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(chat)
 app.command()(batch)
+app.command()(pull)
+app.command("list")(list_models)
+app.command()(remove)
 app.command()(convert)
 app.command("inspect")(inspect_files)
 app.command()(demo)

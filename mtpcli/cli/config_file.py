@@ -22,6 +22,8 @@ from mtpcli.errors import UsageError
 # What is not an option's default.
 _NOT_SET_HERE = {"help", "version"}
 _PATHS = {"model", "drafter", "json-schema", "grammar", "file"}
+# Files that may also be models by name.
+_NAMES = {"model", "drafter"}
 
 
 def location() -> Path:
@@ -108,5 +110,13 @@ def _set(found: dict[str, Any], key: str, parameter: Any, value: Any, path: Path
             raise UsageError(f"{path}: {key}: text or a number, not {item!r}")
     texts = [str(item) for item in values]
     if key in _PATHS:
-        texts = [str(path.parent / Path(text).expanduser()) for text in texts]
+        texts = [_path(path.parent, text, key in _NAMES) for text in texts]
     found[parameter.name] = texts if isinstance(value, list) else texts[0]
+
+
+def _path(folder: Path, text: str, may_be_name: bool) -> str:
+    """A path relative to the file's folder; the name of a model stays as it is."""
+    from mtpcli.hub.names import parse
+
+    path = folder / Path(text).expanduser()
+    return text if may_be_name and not path.exists() and parse(text) else str(path)

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mtpcli.units import bytes_text
+
 if TYPE_CHECKING:
     from rich.table import Table
-
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def inspect_files(
     files: Annotated[
         list[Path],
-        typer.Argument(help="GGUF files. Given two, also whether they are a pair."),
+        typer.Argument(
+            help="GGUF files, or models by name. Given two, also whether they are a pair."
+        ),
     ],
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of a table.")
@@ -35,10 +37,11 @@ def inspect_files(
     """
     from mtpcli.cli.output import print_json
     from mtpcli.errors import ModelError
+    from mtpcli.hub.store import local_file
     from mtpcli.llama.gguf import read_metadata
     from mtpcli.summary import summarize, summarize_pair
 
-    headers = [read_metadata(path) for path in files]
+    headers = [read_metadata(local_file(path)) for path in files]
     summaries = [summarize(header) for header in headers]
     pair = summarize_pair(headers)
     misfit = pair["problem"] if pair and len(files) == 2 else None
@@ -105,7 +108,7 @@ def _rows(summary: dict[str, Any]) -> dict[str, str]:
         "kind": f"{s['kind']} ({s['architecture'] or 'no architecture'})",
         "usable": f"no: {s['problem']}" if s["problem"] else "yes",
         "name": s["name"] or "",
-        "size": _bytes(s["size_bytes"]),
+        "size": bytes_text(s["size_bytes"]),
         "parameters": _count(s["parameters"]),
         "tensors": _join(
             _some(s["tensors"], "{}"),
@@ -150,14 +153,6 @@ def _some(value: Any, pattern: str) -> str:
 
 def _join(*parts: str) -> str:
     return ", ".join(part for part in parts if part)
-
-
-def _bytes(size: float) -> str:
-    for unit in _UNITS:
-        if size < 1000 or unit == _UNITS[-1]:
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
 def _count(number: int) -> str:

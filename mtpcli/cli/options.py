@@ -64,7 +64,8 @@ Model = Annotated[
         envvar="MTPCLI_MODEL",
         show_envvar=False,
         autocompletion=files(".gguf"),
-        help="Target GGUF file. Without it: $MTPCLI_MODEL, else the embedded demo pair.",
+        help="Target GGUF file, or a pulled model's name. Without it: $MTPCLI_MODEL, "
+        "else the embedded demo pair.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -85,7 +86,7 @@ Drafter = Annotated[
     Path | None,
     typer.Option(
         callback=_drafter,
-        help="Drafter GGUF file. Without it: the one beside the target that fits.",
+        help="Drafter GGUF file, or a pulled model's name. Without it: the one that fits.",
         autocompletion=files(".gguf"),
         rich_help_panel=_DRAFTING,
     ),
@@ -310,5 +311,5 @@ def say_which_model(paths: PairPaths) -> None:
     if paths.embedded:
         note(
             "using the embedded demo pair, a tiny Gemma 4 trained for tests. For a real one: "
-            "`mtpcli convert CHECKPOINT --drafter CHECKPOINT -o FOLDER`, then `-m FILE`"
+            "`mtpcli pull e2b`, then `-m e2b`"
         )

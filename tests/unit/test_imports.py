@@ -64,6 +64,17 @@ RULES = [
         "mtpcli.batch",
         ("mtpcli.llama", "mtpcli.pair", "mtpcli.demo", "convert"),
     ),
+    Rule(
+        "only the hub talks to hubs",
+        "mtpcli",
+        ("huggingface_hub", "kagglehub"),
+        ("mtpcli.hub",),
+    ),
+    Rule(
+        "pulling makes files, and runs none",
+        "mtpcli.hub",
+        ("mtpcli.decode", "mtpcli.session", "mtpcli.prompt", "mtpcli.chat", "mtpcli.batch"),
+    ),
     *(
         Rule(
             "acceptance, sampling, depth and figures are pure",

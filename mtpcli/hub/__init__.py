@@ -1,0 +1,1 @@
+"""Models by name: what names mean, where their files come from, and where they are kept."""
