@@ -19,7 +19,7 @@ Shape = Annotated[
     str | None,
     typer.Option(
         "--synthetic",
-        metavar="e2b|e4b|26b-a4b|31b",
+        metavar="e2b|e4b|12b|26b-a4b|31b",
         help="In place of a model, a full-size pair of random weights, made in the cache.",
         rich_help_panel=_PANEL,
     ),

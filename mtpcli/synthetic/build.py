@@ -78,20 +78,11 @@ class PairBuilder:
         config = self.shape.target() if acceptance is None else self.shape.drafter()
         quant = self.quant if acceptance is None else DRAFTER_QUANT
         mark = "target" if acceptance is None else f"drafter, acceptance {acceptance:.2f}"
-        meta = gguf.GGUFWriter(None, architecture(config))
-        meta.add_type(gguf.GGUFType.MODEL)
-        meta.add_name(f"Made-up weights in the shape of Gemma 4 {self.shape.name} ({mark})")
-        meta.add_description(
-            "Random numbers, to measure speed without a model. What it writes means nothing."
-        )
-        meta.add_quantization_version(gguf.GGML_QUANT_VERSION)
-        add_hyperparameters(meta, config)
-        meta.add_file_type(OUTTYPES[quant].file_type)
-        meta.add_string(FINGERPRINT_KEY, fingerprint(config, vocabulary(config.vocab).tokens))
+        head = None
         if acceptance is not None and self.shape.clusters:
-            add_ordered_head(meta, self._ordered_head(acceptance))
-        add_vocabulary(meta, config.vocab)
-        return packed_metadata(meta)
+            head = self._ordered_head(acceptance)
+        name = f"Made-up weights in the shape of Gemma 4 {self.shape.name} ({mark})"
+        return made_up_keys(config, name, OUTTYPES[quant].file_type, head)
 
     def _ordered_head(self, acceptance: float) -> OrderedHead:
         shape = self.shape
@@ -185,6 +176,26 @@ class PairBuilder:
     def _encoded(self, rows: FloatArray, ids: IdArray, kind: Type) -> Bytes:
         rows[ids < self._walk.first] = 0  # never written, so that a text does not end
         return encode(rows.reshape(-1), kind)
+
+
+def made_up_keys(
+    config: ModelConfig, name: str, file_type: int, head: OrderedHead | None = None
+) -> Keys:
+    """The metadata of a file of made-up weights, with a vocabulary of made-up words."""
+    meta = gguf.GGUFWriter(None, architecture(config))
+    meta.add_type(gguf.GGUFType.MODEL)
+    meta.add_name(name)
+    meta.add_description(
+        "Random numbers, to measure speed without a model. What it writes means nothing."
+    )
+    meta.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    add_hyperparameters(meta, config)
+    meta.add_file_type(file_type)
+    meta.add_string(FINGERPRINT_KEY, fingerprint(config, vocabulary(config.vocab).tokens))
+    if head is not None:
+        add_ordered_head(meta, head)
+    add_vocabulary(meta, config.vocab)
+    return packed_metadata(meta)
 
 
 def _vector(spec: TensorSpec) -> Iterator[Piece]:

@@ -36,8 +36,11 @@ TINY_EXPERTS = Shape(
 ACCEPTANCES = (0.0, 0.3, 0.6, 0.8, 0.95)
 KINDS = [
     gguf.GGMLQuantizationType[name]
-    for name in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "F16", "BF16", "F32")
-]
+    for name in (
+        "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "F16", "BF16", "F32",
+        "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
+    )
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +123,7 @@ def test_every_shape_can_be_planned(name: str) -> None:
     tensors = builder.tensors(None)
     elements = sum(np.prod(tensor.shape) for tensor in tensors) / 1e9
     # The output head is a matrix of its own here, which is 0.4 to 1.4 of them.
-    billions = {"e2b": 5.1, "e4b": 8, "26b-a4b": 26, "31b": 31}[name]
+    billions = {"e2b": 5.1, "e4b": 8, "12b": 13, "26b-a4b": 26, "31b": 31}[name]
     assert elements == pytest.approx(billions, rel=0.2)
     assert sum(tensor.nbytes for tensor in builder.tensors(0.5)) < 1e9
 
