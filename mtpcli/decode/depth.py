@@ -155,6 +155,26 @@ class Costs:
     rest: float = 0.0
 
 
+def token_rates(
+    chances: Sequence[float], drafting: float, verifying: Sequence[float]
+) -> list[float]:
+    """Expected tokens per second of rounds that draft 0, 1, ... tokens.
+
+    Args:
+        chances: of each position to be accepted if those before it are.
+        drafting: seconds of a draft step.
+        verifying: seconds of the rest of a round that drafts 0, 1, ... tokens.
+    """
+    tokens, chance, rates = 1.0, 1.0, []
+    for depth, rest in enumerate(verifying):
+        if depth:
+            chance *= chances[depth - 1]
+            tokens += chance
+        seconds = depth * drafting + rest
+        rates.append(tokens / seconds if seconds else 0.0)
+    return rates
+
+
 @dataclass
 class _Rate:
     """A share that is counted, with older counts fading."""
@@ -259,13 +279,7 @@ class AutoDepth:
         # Asked for several times in a round, and the same until its verify.
         self._drafting = self._draft()
         self._verifying = [self._verify(depth) for depth in range(self._max_depth + 1)]
-        tokens, chance, rates = 1.0, 1.0, []
-        for depth, verifying in enumerate(self._verifying):
-            if depth:
-                chance *= self._chances[depth - 1]
-                tokens += chance
-            seconds = depth * self._drafting + verifying
-            rates.append(tokens / seconds if seconds else 0.0)
+        rates = token_rates(self._chances, self._drafting, self._verifying)
         self._rate = max(rates)
         best = rates.index(self._rate)
         self._trying = False

@@ -10,7 +10,7 @@ from mtpcli.decode.drafters.base import Drafter, DraftRequest
 from mtpcli.decode.engine import Target
 
 # Rows of a verify per sequence, the most telling first: kernels work in fours and eights.
-_ROWS = (1, 2, 4, 8, 3, 6, 5, 16, 7, 12)
+ROWS = (1, 2, 4, 8, 3, 6, 5, 16, 7, 12)
 _AT_LEAST = 4  # of them are measured, however long it takes
 _DRAFT_STEPS = 4
 _TOKEN = 2  # any token will do; this one begins texts
@@ -25,12 +25,12 @@ def measure(target: Target, drafter: Drafter, budget: float = 1.0) -> Costs:
         budget: seconds after which no further size is begun.
     """
     costs, started, switches = Costs(), perf_counter(), []
-    _verify(target, 1)  # allocates what the first decode allocates
-    costs.draft.seconds[target.n_seq] = _draft_step(target, drafter)
-    for number, rows in enumerate(_ROWS):
+    verify_seconds(target, 1)  # allocates what the first decode allocates
+    costs.draft.seconds[target.n_seq] = draft_step_seconds(target, drafter)
+    for number, rows in enumerate(ROWS):
         if number >= _AT_LEAST and perf_counter() - started > budget:
             break
-        first, second, third = (_verify(target, rows) for _ in range(3))
+        first, second, third = (verify_seconds(target, rows) for _ in range(3))
         best = min(second, third)
         costs.verify.seconds[rows * target.n_seq] = best
         switches.append(max(0.0, first - best))
@@ -39,13 +39,14 @@ def measure(target: Target, drafter: Drafter, budget: float = 1.0) -> Costs:
     return costs
 
 
-def _verify(target: Target, rows: int) -> float:
+def verify_seconds(target: Target, rows: int) -> float:
     """Seconds of a decode of so many rows for each sequence, at its beginning."""
     _forget(target)
     batch, end = target.batch, 0
     for seq in range(target.n_seq):
         start, end = end, end + rows
-        batch.token[start:end] = _TOKEN
+        # Different tokens, for those of a text choose different experts.
+        batch.token[start:end] = range(_TOKEN, _TOKEN + rows)
         batch.pos[start:end] = range(rows)
         batch.seq[start:end] = seq
     batch.output[:end] = 1
@@ -54,7 +55,7 @@ def _verify(target: Target, rows: int) -> float:
     return perf_counter() - started
 
 
-def _draft_step(target: Target, drafter: Drafter) -> float:
+def draft_step_seconds(target: Target, drafter: Drafter) -> float:
     """Seconds of a draft step of all sequences, behind the cells that are there."""
     requests = [
         DraftRequest(seq, 1, _TOKEN, target.hidden(seq), _DRAFT_STEPS, SamplingConfig())
