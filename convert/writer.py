@@ -134,6 +134,14 @@ def write(path: Path, keys: Keys, tensors: list[OutTensor], progress: Progress) 
         os.fsync(file.fileno())
 
 
+def write_empty(path: Path, keys: Keys, tensors: list[OutTensor]) -> None:
+    """Write a GGUF file whose tensors are holes: as long as any, and hardly any space on disk."""
+    with path.open("wb") as file:
+        file.write(_header(keys, tensors))
+        _pad(file)
+        file.truncate(file.tell() + sum(-(-t.nbytes // ALIGNMENT) * ALIGNMENT for t in tensors))
+
+
 def _in_threads(jobs: Iterator[Piece]) -> Generator[Bytes, None, None]:
     """Run jobs on all cores, a few ahead, and yield their results in order."""
     workers = min(os.cpu_count() or 1, MAX_WORKERS)

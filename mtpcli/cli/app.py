@@ -15,6 +15,7 @@ from mtpcli.cli.demo import demo
 from mtpcli.cli.generate import generate
 from mtpcli.cli.inspect import inspect_files
 from mtpcli.cli.models import list_models, remove
+from mtpcli.cli.plan import plan
 from mtpcli.cli.pull import pull
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(chat)
 app.command()(batch)
+app.command()(plan)
 app.command()(pull)
 app.command("list")(list_models)
 app.command()(remove)

@@ -24,6 +24,12 @@ def load() -> Any:
     return lib
 
 
+def hold_log() -> None:
+    """Hold llama.cpp's log back again, after somebody else has listened to it."""
+    lib = load()
+    lib.llama_log_set(_log_callback(lib), ctypes.c_void_p(0))
+
+
 @functools.cache
 def load_ext() -> Any:
     """The bindings of the multi-token-prediction calls, which llama.cpp calls experimental."""

@@ -33,6 +33,11 @@ PRESETS = {
 }
 _BUFFER_BYTES = 1 << 29
 _ERROR_LEVEL = 4
+# [ 517/ 541] NAME - [ 256, 1, 1, 1], type = bf16, size = 0.5 MiB -> 0.2 MiB (q4_K)
+_TYPE_LINE = re.compile(
+    r"\[ *\d+/ *\d+\] +(\S+) +- \[[^]]*\], type = +(\w+), size = +[\d.]+ MiB"
+    r"(?: -> +[\d.]+ MiB \((\w+)\))?"
+)
 _TENSOR_LINE = re.compile(rb"\[\s*(\d+)/\s*(\d+)\]")
 
 
@@ -66,6 +71,36 @@ def quantize(
         process.join()
     if message:
         raise ModelError(f"{source}: llama.cpp cannot quantise it to {preset.upper()}: {message}")
+
+
+def preset_types(source: Path, preset: str) -> dict[str, str]:
+    """Which types the tensors of `source` get in a preset, as llama.cpp chooses them.
+
+    It looks at the header alone; the tensors may be holes.
+
+    Returns:
+        Name of a tensor to ggml's name of its type.
+
+    Raises:
+        ModelError: llama.cpp cannot do it.
+    """
+    lib = llama.load()
+    said: list[str] = []
+    callback = lib.llama_log_callback(
+        lambda level, text, data: said.append(text.decode("utf-8", "replace"))
+    )
+    params = lib.llama_model_quantize_default_params()
+    params.ftype = PRESETS[preset]
+    params.dry_run = True
+    lib.llama_log_set(callback, ctypes.c_void_p(0))
+    try:
+        failed = lib.llama_model_quantize(str(source).encode(), b"", params)
+    finally:
+        llama.hold_log()
+    types = {match[1]: match[3] or match[2] for match in _TYPE_LINE.finditer("".join(said))}
+    if failed or not types:
+        raise ModelError(f"llama.cpp does not say what {preset.upper()} makes of {source}")
+    return types
 
 
 def _quantize(source: str, output: str, ftype: int, results: Connection) -> None:
