@@ -116,6 +116,8 @@ class ChannelSplitter:
     def _certain(self) -> int:
         """Length of the buffer's beginning that no further text can make part of a marker."""
         buffer = self._buffer
+        if "<" not in buffer and "\n" not in buffer:
+            return len(buffer)  # as with almost every token: all markers begin with one of them
         for start in range(max(0, len(buffer) - _HELD - 1), len(buffer)):
             tail = buffer[start:]
             if self._channel is Channel.THOUGHT and tail.startswith("\n"):
