@@ -21,6 +21,7 @@ _PROMPT_BATCH = 512
 _DEFAULT_CTX = 8192
 # llama.cpp rounds the cells of sliding-window layers up to a multiple of this.
 _CELLS = 256
+_VIEWS = 64  # of llama.cpp's outputs, by address and size, that are kept for the next decode
 
 _Self = TypeVar("_Self", bound="_Context")
 
@@ -68,6 +69,7 @@ class _Context:
         self._ext = llama.load_ext()
         self.model = model
         self.handle: Any = None
+        self._views: dict[tuple[int, int, int], FloatArray] = {}
         llama.clear_log()
         self.handle = self._lib.llama_init_from_model(model.handle, params)
         if not self.handle:
@@ -101,11 +103,18 @@ class _Context:
 
     def _floats(self, pointer: Any, rows: int, width: int) -> FloatArray:
         """View of `rows` x `width` floats that llama.cpp owns, valid until its next decode."""
-        address = ctypes.cast(pointer, ctypes.c_void_p).value
-        if address is None:
+        if not pointer:
             raise ModelError("llama.cpp returned no output")
-        buffer = (ctypes.c_float * (rows * width)).from_address(address)
-        return np.frombuffer(memoryview(buffer), np.float32).reshape(rows, width)
+        key = ctypes.addressof(pointer.contents), rows, width
+        view = self._views.get(key)
+        if view is None:
+            # The same few buffers come back again and again; if they move, the old views are void.
+            if len(self._views) == _VIEWS:
+                self._views.clear()
+            buffer = (ctypes.c_float * (rows * width)).from_address(key[0])
+            view = np.frombuffer(memoryview(buffer), np.float32).reshape(rows, width)
+            self._views[key] = view
+        return view
 
 
 class TargetContext(_Context):
