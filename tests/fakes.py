@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,9 +27,13 @@ def toy_logits(context: Sequence[int]) -> npt.NDArray[np.float32]:
     return logits
 
 
-def toy_hidden(context: Sequence[int]) -> npt.NDArray[np.float32]:
+Logits = Callable[[Sequence[int]], npt.NDArray[np.float32]]
+"""From a context to the logits behind it, in an array that the caller may change."""
+
+
+def toy_hidden(context: Sequence[int], logits: Logits = toy_logits) -> npt.NDArray[np.float32]:
     """A hidden state `[N_EMBD]` that tells of which context it is."""
-    return toy_logits(context)[:N_EMBD] * 3
+    return logits(context)[:N_EMBD] * 3
 
 
 @dataclass
@@ -49,9 +54,10 @@ class FakeRows:
 
 
 class FakeTarget:
-    """A KV cache that refuses holes and duplicates, over `toy_logits`.
+    """A KV cache that refuses holes and duplicates, over `toy_logits` or others.
 
     Attributes:
+        model: its logits.
         cells: tokens per sequence, as the cache holds them.
         decodes: rows of each decode.
         ring: cells after which a sequence begins to overwrite its own.
@@ -59,8 +65,9 @@ class FakeTarget:
 
     n_embd = N_EMBD
 
-    def __init__(self, n_ctx: int = 256, n_seq: int = 1) -> None:
+    def __init__(self, n_ctx: int = 256, n_seq: int = 1, model: Logits = toy_logits) -> None:
         self.n_ctx, self.n_seq = n_ctx, n_seq
+        self.model = model
         self.batch = FakeRows()
         self.cells: list[list[int]] = [[] for _ in range(n_seq)]
         self.decodes: list[int] = []
@@ -89,10 +96,10 @@ class FakeTarget:
         self.cells[seq].append(token)
 
     def logits(self, output: int) -> npt.NDArray[np.float32]:
-        return toy_logits(self._contexts[output])
+        return self.model(self._contexts[output])
 
     def hidden(self, row: int) -> npt.NDArray[np.float32]:
-        return toy_hidden(self._contexts[row])
+        return toy_hidden(self._contexts[row], self.model)
 
     def forget(self, seq: int, start: int) -> None:
         del self.cells[seq][start:]
@@ -121,17 +128,24 @@ class FakeDrafter:
 
     Attributes:
         obedient: it drafts what the sequence's constraint allows.
-        blur: its logits are the target's times this.
+        honest: it is as confident as its probabilities are, not as it is right.
     """
 
     name = "fake"
     obedient = True
-    blur = 1.0
+    honest = False
     decode_seconds = 0.0
 
-    def __init__(self, target: FakeTarget, wrong: Sequence[int] = ()) -> None:
-        """Drafted tokens at the absolute positions in `wrong` are wrong."""
+    def __init__(
+        self, target: FakeTarget, wrong: Sequence[int] = (), model: Logits | None = None
+    ) -> None:
+        """Drafted tokens at the absolute positions in `wrong` are wrong.
+
+        Args:
+            model: its logits, if they are not the target's.
+        """
         self._target = target
+        self._model = model or target.model
         self._wrong = set(wrong)
         self.closed = 0
 
@@ -141,7 +155,7 @@ class FakeDrafter:
     def _draft(self, request: DraftRequest, go_on: GoOn) -> Draft:
         context = list(self._target.cells[request.seq])
         assert len(context) == request.position, "the drafter sees stale cells"
-        np.testing.assert_array_equal(request.hidden, toy_hidden(context))
+        np.testing.assert_array_equal(request.hidden, toy_hidden(context, self._target.model))
         context.append(request.token)
         draft = Draft(source=self.name)
         constraint = request.constraint.clone() if request.constraint and self.obedient else None
@@ -149,7 +163,7 @@ class FakeDrafter:
             position = len(context)
             recent = [*request.recent, *draft.tokens] if request.recent else []
             drawn = sampling.draw(
-                toy_logits(context) * np.float32(self.blur),
+                self._model(context),
                 request.sampling,
                 position,
                 constraint=constraint,
@@ -164,7 +178,8 @@ class FakeDrafter:
                 token = (token + 1) % VOCAB
             context.append(token)
             draft.tokens.append(token)
-            draft.confidences.append(0.1 if wrong else 0.9)
+            sure = drawn.probability if self.honest else 0.9
+            draft.confidences.append(0.1 if wrong else sure)
             if not go_on(draft.confidences):
                 break
         if constraint:
@@ -173,6 +188,45 @@ class FakeDrafter:
 
     def close(self) -> None:
         self.closed += 1
+
+
+class Whim:
+    """A depth policy that does what it likes, and sees to it that it is told the truth."""
+
+    def __init__(self, seed: int) -> None:
+        self._dice = random.Random(seed)
+        self.drafted = self.accepted = 0
+
+    def plan(self, sequences: int) -> int:
+        return self._dice.randrange(6)
+
+    def go_on(self, confidences: Sequence[float]) -> bool:
+        return self._dice.random() < 0.7
+
+    def keep(self, confidences: Sequence[float]) -> int:
+        return self._dice.randrange(len(confidences) + 1)
+
+    def observe_draft(self, rows: int, steps: int, seconds: float) -> None:
+        assert rows and steps and seconds >= 0
+
+    def observe_verify(self, rows: int, seconds: float) -> None:
+        assert rows and seconds >= 0
+
+    def observe_rest(self, seconds: float) -> None:
+        assert seconds >= 0
+
+    def take(self, source: str, confidences: Sequence[float]) -> int:
+        assert source == "lookup"
+        return self._dice.randrange(len(confidences) + 1)
+
+    def observe_draft_result(
+        self, source: str, confidences: Sequence[float], accepted: int
+    ) -> None:
+        if source == "fake":
+            # That one is sure of what is right.
+            assert [value > 0.5 for value in confidences[:accepted]] == [True] * accepted
+        self.drafted += len(confidences)
+        self.accepted += accepted
 
 
 class FakeConstraint:

@@ -10,12 +10,35 @@ from pathlib import Path
 import pytest
 
 from mtpcli.config import DraftConfig, RuntimeConfig, SamplingConfig
+from mtpcli.decode.depth import AutoDepth, Costs, DepthPolicy, FixedDepth
 from mtpcli.demo.pack import SNAPSHOTS
 from mtpcli.session import PairPaths, Session
 from tests.conftest import Pair
+from tests.fakes import Whim
 
-DEPTHS = (1, 3, 7)
-SEEDS = range(20)
+# Automatic, fixed, and whatever comes to mind: that one takes lookups and cuts drafts too.
+MODES = ("auto", 1, 3, 7, "whim")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of the held-out prompts is compared.
+
+    Attributes:
+        prompts: of each workload, decoded greedily.
+        seeds: of each workload, each with another of its prompts.
+        max_tokens: limit of an answer; None is the context.
+    """
+
+    prompts: int | None
+    seeds: int
+    max_tokens: int | None
+
+
+SIZES = [
+    pytest.param(Size(5, 5, 96), id="some"),
+    pytest.param(Size(None, 100, None), id="all", marks=pytest.mark.slow),
+]
 
 
 @dataclass(frozen=True)
@@ -26,89 +49,107 @@ class Prompt:
     sampling: SamplingConfig
 
 
-def heldout(per_workload: int) -> list[str]:
+def heldout() -> list[list[str]]:
+    """The prompts of each workload."""
     workloads = json.loads(Path(SNAPSHOTS / "heldout.json").read_text(encoding="utf-8"))
-    return [item["prompt"] for items in workloads.values() for item in items[:per_workload]]
+    return [[item["prompt"] for item in items] for items in workloads.values()]
 
 
 class Runner:
-    """Keeps one session per (depth, sequences) open, so that files are loaded once each."""
+    """Keeps one session per number of sequences open, so that files are loaded once each."""
 
-    def __init__(self, pair: Pair) -> None:
-        self._pair = pair
-        self._sessions: dict[tuple[int, int], Session] = {}
+    def __init__(self, pair: Pair, max_tokens: int | None) -> None:
+        self._paths = PairPaths(pair.target, pair.drafter)
+        self._max_tokens = max_tokens
+        self._sessions: dict[int, Session] = {}
 
-    def tokens(self, prompts: Sequence[Prompt], depth: int, n_seq: int = 1) -> list[list[int]]:
-        session = self._session(depth, n_seq)
+    def tokens(self, prompts: Sequence[Prompt], mode: str | int, n_seq: int = 1) -> list[list[int]]:
+        session = self._session(n_seq)
+        session.engine.policy = _policy(mode)
         requests = [
             session.request(
                 session.chat_tokens([{"role": "user", "content": prompt.text}]),
                 prompt.sampling,
-                max_tokens=96,
+                max_tokens=self._max_tokens,
             )[0]
             for prompt in prompts
         ]
-        return [sequence.tokens for sequence in session.engine.generate(requests)]
+        sequences = session.engine.generate(requests)
+        sources = {source for sequence in sequences for source in sequence.stats.by_source}
+        lookups = {"lookup"} if mode in ("auto", "whim") and n_seq == 1 else set()
+        assert sources == ({"mtp"} | lookups if mode else set())
+        return [sequence.tokens for sequence in sequences]
 
-    def _session(self, depth: int, n_seq: int) -> Session:
-        if (depth, n_seq) not in self._sessions:
-            paths = PairPaths(self._pair.target, self._pair.drafter if depth else None)
+    def _session(self, n_seq: int) -> Session:
+        if n_seq not in self._sessions:
             runtime = RuntimeConfig(n_ctx=512, n_seq=n_seq, threads=1)
-            self._sessions[depth, n_seq] = Session(paths, DraftConfig(depth), runtime)
-        return self._sessions[depth, n_seq]
+            self._sessions[n_seq] = Session(self._paths, DraftConfig(1), runtime)
+        return self._sessions[n_seq]
 
     def close(self) -> None:
         for session in self._sessions.values():
             session.close()
 
 
+def _policy(mode: str | int) -> DepthPolicy:
+    if mode == "whim":
+        return Whim(5)
+    return AutoDepth(Costs()) if mode == "auto" else FixedDepth(int(mode))
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def size(request: pytest.FixtureRequest) -> Size:
+    found = request.param
+    assert isinstance(found, Size)
+    return found
+
+
 @pytest.fixture(scope="module")
-def runner(demo_pair: Pair) -> Iterator[Runner]:
-    runner = Runner(demo_pair)
+def runner(demo_pair: Pair, size: Size) -> Iterator[Runner]:
+    runner = Runner(demo_pair, size.max_tokens)
     yield runner
     runner.close()
 
 
 @pytest.fixture(scope="module")
-def greedy(runner: Runner) -> tuple[list[Prompt], list[list[int]]]:
-    prompts = [Prompt(text, SamplingConfig(temperature=0)) for text in heldout(10)]
-    assert len(prompts) == 60
-    return prompts, runner.tokens(prompts, depth=0)
+def greedy(runner: Runner, size: Size) -> tuple[list[Prompt], list[list[int]]]:
+    texts = [text for prompts in heldout() for text in prompts[: size.prompts]]
+    prompts = [Prompt(text, SamplingConfig(temperature=0)) for text in texts]
+    return prompts, runner.tokens(prompts, 0)
 
 
 @pytest.fixture(scope="module")
-def sampled(runner: Runner) -> tuple[list[Prompt], list[list[int]]]:
-    texts = heldout(10)
+def sampled(runner: Runner, size: Size) -> tuple[list[Prompt], list[list[int]]]:
     prompts = [
-        Prompt(texts[(7 * seed + 3 * k) % len(texts)], SamplingConfig(seed=seed))
-        for seed in SEEDS
-        for k in range(3)
+        Prompt(texts[7 * seed % len(texts)], SamplingConfig(seed=seed))
+        for seed in range(size.seeds)
+        for texts in heldout()
     ]
-    return prompts, runner.tokens(prompts, depth=0)
+    return prompts, runner.tokens(prompts, 0)
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("mode", MODES)
 def test_greedy_text_is_the_same(
-    runner: Runner, greedy: tuple[list[Prompt], list[list[int]]], depth: int
+    runner: Runner, greedy: tuple[list[Prompt], list[list[int]]], mode: str | int
 ) -> None:
     prompts, plain = greedy
-    assert runner.tokens(prompts, depth) == plain
+    assert runner.tokens(prompts, mode) == plain
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("mode", MODES)
 def test_sampled_text_is_the_same(
-    runner: Runner, sampled: tuple[list[Prompt], list[list[int]]], depth: int
+    runner: Runner, sampled: tuple[list[Prompt], list[list[int]]], mode: str | int
 ) -> None:
     prompts, plain = sampled
-    assert runner.tokens(prompts, depth) == plain
+    assert runner.tokens(prompts, mode) == plain
 
 
-@pytest.mark.parametrize("depth", [0, 3])
+@pytest.mark.parametrize("mode", [0, 3])
 def test_two_sequences_at_once_equal_each_alone(
-    runner: Runner, sampled: tuple[list[Prompt], list[list[int]]], depth: int
+    runner: Runner, sampled: tuple[list[Prompt], list[list[int]]], mode: str | int
 ) -> None:
     prompts, plain = sampled
-    assert runner.tokens(prompts[:24], depth, n_seq=2) == plain[:24]
+    assert runner.tokens(prompts[:24], mode, n_seq=2) == plain[:24]
 
 
 def test_seeds_give_different_texts(

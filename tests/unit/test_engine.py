@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections import abc
-
-import numpy as np
 import pytest
 
 from mtpcli.config import SamplingConfig
@@ -13,7 +9,7 @@ from mtpcli.decode.depth import FixedDepth
 from mtpcli.decode.engine import Engine
 from mtpcli.decode.sequence import Request, Sequence
 from mtpcli.errors import InputError
-from tests.fakes import END, VOCAB, FakeDrafter, FakeTarget, ListStream
+from tests.fakes import END, VOCAB, FakeDrafter, FakeTarget, ListStream, Whim
 
 GREEDY = SamplingConfig(temperature=0)
 PROMPT = [3, 1, 4, 1, 5]
@@ -264,45 +260,6 @@ def test_an_interrupted_prompt_leaves_the_cells_before_it(monkeypatch: pytest.Mo
         assert engine.generate([longer])[0].reused == len(PROMPT)
 
 
-class Whim:
-    """A depth policy that does what it likes, and sees to it that it is told the truth."""
-
-    def __init__(self, seed: int) -> None:
-        self._dice = random.Random(seed)
-        self.drafted = self.accepted = 0
-
-    def plan(self, sequences: int) -> int:
-        return self._dice.randrange(6)
-
-    def go_on(self, confidences: abc.Sequence[float]) -> bool:
-        return self._dice.random() < 0.7
-
-    def keep(self, confidences: abc.Sequence[float]) -> int:
-        return self._dice.randrange(len(confidences) + 1)
-
-    def observe_draft(self, rows: int, steps: int, seconds: float) -> None:
-        assert rows and steps and seconds >= 0
-
-    def observe_verify(self, rows: int, seconds: float) -> None:
-        assert rows and seconds >= 0
-
-    def observe_rest(self, seconds: float) -> None:
-        assert seconds >= 0
-
-    def take(self, source: str, confidences: abc.Sequence[float]) -> int:
-        assert source == "lookup"
-        return self._dice.randrange(len(confidences) + 1)
-
-    def observe_draft_result(
-        self, source: str, confidences: abc.Sequence[float], accepted: int
-    ) -> None:
-        if source == "fake":
-            # That one is sure of what is right.
-            assert [value > 0.5 for value in confidences[:accepted]] == [True] * accepted
-        self.drafted += len(confidences)
-        self.accepted += accepted
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_no_policy_changes_the_text(seed: int) -> None:
     requests = [
@@ -331,32 +288,6 @@ def test_penalties_are_part_of_the_text(depth: int) -> None:
     assert drafted.tokens == plain.tokens
     # The drafter penalises as the target does: only the two wrong ones are refused.
     assert drafted.stats.accepted >= 0.5 * drafted.stats.drafted
-
-
-def counts_of_third_tokens(rejection: bool, seeds: range) -> np.ndarray:
-    """How often each token came third, drafted by rejection or plainly."""
-    counts = np.zeros(VOCAB)
-    target = FakeTarget()
-    drafter = FakeDrafter(target)
-    drafter.blur = 0.4
-    policy = FixedDepth(3 if rejection else 0)
-    with Engine(target, drafter, policy, lambda token: False, rejection=rejection) as engine:
-        for seed in seeds:
-            config = SamplingConfig(top_k=4, top_p=1, seed=seed)
-            (sequence,) = engine.generate([Request([7, 7], config, ListStream(), 4)])
-            counts[sequence.tokens[2]] += 1
-        assert not rejection or 0 < sequence.stats.rounds < 4
-    return counts
-
-
-def test_rejection_is_as_likely_as_plain_text_and_another() -> None:
-    plain = counts_of_third_tokens(False, range(900))
-    drafted = counts_of_third_tokens(True, range(5000, 5900))
-    common = plain + drafted > 20
-    a, b = plain[common], drafted[common]
-    statistic = ((a - b) ** 2 / (a + b)).sum()
-    # Mean and spread of chi-square with as many degrees of freedom as there are tokens.
-    assert statistic < common.sum() + 4 * np.sqrt(2 * common.sum())
 
 
 def test_rejection_at_temperature_0_is_greedy() -> None:

@@ -43,10 +43,11 @@ def chi_square(counts: np.ndarray, p: Probabilities) -> float:
     return float(((counts - expected) ** 2 / expected).sum())
 
 
+@pytest.mark.parametrize("draws", [8000, pytest.param(50_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("certain", [False, True], ids=["sampled draft", "certain draft"])
-def test_rejection_gives_the_targets_distribution(certain: bool) -> None:
+def test_rejection_gives_the_targets_distribution(certain: bool, draws: int) -> None:
     dice = np.random.default_rng(11)
-    first, second, draws = np.zeros(4), np.zeros(4), 8000
+    first, second = np.zeros(4), np.zeros(4)
     for _ in range(draws):
         draft = [2, 1] if certain else [int(dice.choice(q.ids, p=q.values)) for q in Q]
         tokens = reject(
