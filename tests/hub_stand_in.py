@@ -98,7 +98,7 @@ class StandIn:
         if isinstance(source, Path):
             files = [path for path in source.rglob("*") if path.is_file()]
             source = {str(path.relative_to(source)): path.read_bytes() for path in files}
-        self.repositories[name] = Repository(source, access)
+        self.repositories[name] = Repository(dict(source), access)
 
     def asked_for(self, name: str) -> list[Request]:
         """Requests for bytes of a file."""

@@ -109,6 +109,9 @@ class Hub:
             raise InputError(f"{_host(self.endpoint)} does not answer as a Hub does")
         if not re.fullmatch(r"[0-9a-f]{40}", str(info.sha)):
             raise InputError(f"{self.endpoint} does not say which commit of {repository} it shows")
+        if info.siblings and not files and str(info.id) != repository:
+            # It was renamed, and the way to its new name lost the question for sizes and hashes.
+            return self.listing(str(info.id), revision)
         return Listing(str(info.id), str(info.sha), tuple(files))
 
     def fetch(self, listing: Listing, file: RemoteFile, blob: Path, advance: Advance) -> None:
@@ -191,9 +194,8 @@ class Hub:
         """`do()`, again after what passes: broken connections, busy servers."""
         from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
-        failures = 0
+        failures, furthest = 0, progress()
         while True:
-            before = progress()
             asked: float | None = None
             try:
                 return do()
@@ -208,7 +210,9 @@ class Hub:
                 if type(error).__name__ == "OfflineModeIsEnabled":
                     raise InputError("HF_HUB_OFFLINE is set: unset it to pull") from None
                 reason = _trouble(error, _host(self.endpoint))
-            failures = 1 if progress() > before else failures + 1
+            # Not merely more than before: a server that has too little makes us begin anew.
+            failures = 1 if progress() > furthest else failures + 1
+            furthest = max(furthest, progress())
             pause = asked if asked is not None else 0.5 * 2 ** (failures - 1)
             if failures >= ATTEMPTS or pause > PATIENCE:
                 later = f", which asks for {pause:.0f} s of rest" if asked else ""
