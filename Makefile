@@ -12,7 +12,7 @@ TORCH       ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow soak lint reference bench bench-peer picture
+.PHONY: help setup demo test slow test-ray soak lint reference bench bench-peer picture
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ slow: setup ## run the tests that take minutes, such as fifty kills of one batch
 
 soak: setup ## an hour of batches and chats in one process: memory, handles, texts (MINUTES=60)
 	$(BIN)/python -m tests.soak.run --minutes $(MINUTES) --out soak
+
+test-ray: $(VENV)/.ready-ray ## run the tests of batches on a Ray cluster (installs Ray)
+	$(BIN)/python -m pytest -m ray $(ARGS)
 
 lint: setup ## check format, style and types
 	$(BIN)/ruff format --check .
@@ -61,4 +64,8 @@ $(VENV)/.ready: pyproject.toml
 $(VENV)/.ready-reference: $(VENV)/.ready
 	$(BIN)/python -m pip install --disable-pip-version-check --extra-index-url $(TORCH_INDEX) \
 		-e '.[dev,train]' '$(TORCH)'
+	@touch $@
+
+$(VENV)/.ready-ray: $(VENV)/.ready
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,ray]'
 	@touch $@

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mtpcli.batch.run import Defaults
+from mtpcli.batch.worker import Defaults
 from mtpcli.config import SamplingConfig
 from mtpcli.decode.constraint import Constraint
 from mtpcli.decode.depth import FixedDepth

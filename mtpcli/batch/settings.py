@@ -41,7 +41,9 @@ class BatchOptions:
         sampling: the other settings of sampling, by the names of `SamplingConfig`'s fields.
         grammar: what answers keep to, in GBNF.
         seed: the rows' seeds are made of it.
-        parallel: rows at once.
+        parallel: rows at once, of each worker.
+        ray: the cluster that generates; None is this process.
+        workers: how many on the cluster; None is one per machine.
     """
 
     inputs: list[str]
@@ -65,6 +67,8 @@ class BatchOptions:
     sampling: dict[str, float | None]
     seed: int
     parallel: int
+    ray: str | None = None
+    workers: int | None = None
 
 
 def settings(

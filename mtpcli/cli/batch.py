@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from mtpcli.cli import options
 
-if TYPE_CHECKING:
-    from mtpcli.batch.rows import Row
-    from mtpcli.batch.run import Preparer, Run, Totals
-    from mtpcli.batch.settings import BatchOptions
-    from mtpcli.batch.shapes import Shape
-    from mtpcli.batch.sinks import Sink
-    from mtpcli.batch.source import Source
-    from mtpcli.batch.stop import Stop
-    from mtpcli.config import DraftConfig, RuntimeConfig
-    from mtpcli.session import PairPaths, Session
-
-_INPUT, _OUTPUT = "Input", "Output"
-_SHOWN_FAILURES = 10
+_INPUT, _OUTPUT, _CLUSTER = "Input", "Output", "Many machines"
 
 
 def batch(
@@ -58,7 +43,10 @@ def batch(
         ),
     ] = None,
     parallel: Annotated[
-        int, typer.Option("--parallel", "-p", min=1, max=64, help="Rows generated at once.")
+        int,
+        typer.Option(
+            "--parallel", "-p", min=1, max=64, help="Rows generated at once, by each worker."
+        ),
     ] = 4,
     as_finished: Annotated[
         bool,
@@ -73,6 +61,24 @@ def batch(
         bool,
         typer.Option("--restart", help="Begin anew, whatever is there.", rich_help_panel=_OUTPUT),
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local|auto|HOST:PORT",
+            help="Generate on a Ray cluster: a new one on this machine, the one that it belongs "
+            "to, or that by its head's address.",
+            rich_help_panel=_CLUSTER,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=4096,
+            help="Workers on the Ray cluster, each with the whole model. Default: one per machine.",
+            rich_help_panel=_CLUSTER,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check all rows and count tokens, generate nothing.")
     ] = False,
@@ -138,14 +144,18 @@ def batch(
         mtpcli batch notes/ --template "Summarise: {text}" -o summaries/
         mtpcli batch - < prompts.jsonl | jq -r .response.text
         mtpcli batch prompts.jsonl --dry-run
+        mtpcli batch prompts.jsonl -o answers.jsonl --ray auto --workers 8
     """
     from mtpcli.batch.settings import BatchOptions
+    from mtpcli.cli.batch_run import BatchCommand
     from mtpcli.config import DraftConfig, RuntimeConfig
     from mtpcli.errors import UsageError
     from mtpcli.session import choose_pair
 
     if raw and (system or thinking):
         raise UsageError("--raw has no chat template for --system or --thinking")
+    if workers and not ray:
+        raise UsageError("--workers are those of a Ray cluster: say --ray local, or which")
     if json_schema and grammar:
         raise UsageError("--json-schema and --grammar exclude each other")
     if (json_schema or grammar) and thinking:
@@ -178,224 +188,11 @@ def batch(
         },
         seed=seed,
         parallel=parallel,
+        ray=ray,
+        workers=workers,
     )
     paths = choose_pair(model, drafter, draft=not no_draft and not dry_run)
     if not quiet:
         options.say_which_model(paths)
     runtime = RuntimeConfig(ctx, 1 if dry_run else parallel, threads)
-    raise typer.Exit(_Batch(given, paths, DraftConfig(draft_depth), runtime).run())
-
-
-class _Batch:
-    """Puts the parts of one run together."""
-
-    def __init__(
-        self, given: BatchOptions, paths: PairPaths, draft: DraftConfig, runtime: RuntimeConfig
-    ) -> None:
-        self._given, self._paths, self._draft, self._runtime = given, paths, draft, runtime
-        self._failures = 0
-        self._told = False
-
-    def run(self) -> int:
-        """Do it all; the exit code."""
-        from mtpcli.batch.rows import Template
-        from mtpcli.batch.settings import settings
-        from mtpcli.batch.shapes import choose_shape
-        from mtpcli.batch.sinks import open_sink, spool_folder
-        from mtpcli.batch.source import open_source
-
-        given = self._given
-        template = None if given.template is None else Template(given.template)
-        spool = None if given.dry_run else spool_folder(given.output)
-        source = open_source(given.inputs, given.format, spool)
-        shape = choose_shape(source.kind, source.columns, template, self._paths.target.name)
-        with ExitStack() as stack:
-            sink = None
-            rows = None
-            if not given.dry_run:
-                measure = source.measure()
-                rows = measure.rows if measure else None
-                digest = measure.digest if measure else None
-                depends = settings(
-                    given, source.kind, digest, self._paths, self._draft, self._runtime
-                )
-                sink = open_sink(given, source, depends)
-                stack.callback(sink.close)
-            session = stack.enter_context(self._session())
-            preparer = self._preparer(session, shape)
-            if sink is None:
-                return self._survey(preparer, source)
-            return self._generate(session, preparer, shape, sink, source, rows)
-
-    def _session(self) -> Session:
-        from mtpcli.session import Session
-
-        return Session(self._paths, self._draft, self._runtime)
-
-    def _preparer(self, session: Session, shape: Shape) -> Preparer:
-        from mtpcli.batch.run import Defaults, Preparer
-
-        given = self._given
-        sampling = options.sampling(
-            session.sampling,
-            seed=given.seed,
-            temperature=given.temperature,
-            top_k=given.top_k,
-            **given.sampling,
-        )
-        if given.grammar is not None:
-            session.constraint(given.grammar)  # a mistake in it is not the rows'
-        if not given.raw:
-            # A model without a chat template fails here, instead of once per row.
-            session.chat_tokens([{"role": "user", "content": "?"}])
-        return Preparer(
-            session,
-            shape,
-            Defaults(
-                sampling,
-                given.system,
-                given.thinking,
-                given.raw,
-                given.max_tokens,
-                given.stop,
-                given.grammar,
-            ),
-        )
-
-    def _generate(
-        self,
-        session: Session,
-        preparer: Preparer,
-        shape: Shape,
-        sink: Sink,
-        source: Source,
-        rows: int | None,
-    ) -> int:
-        from mtpcli.batch.run import Run
-        from mtpcli.batch.stop import Stop
-        from mtpcli.cli.batch_progress import BatchProgress
-
-        given = self._given
-        if len(sink.done) and not given.quiet:
-            _say(f"going on: {len(sink.done)} rows are finished already")
-        shown = not given.quiet and sys.stderr.isatty()
-        with Stop() as stop:
-            run = Run(
-                preparer,
-                shape,
-                sink,
-                stop,
-                fail_fast=given.fail_fast,
-                on_failure=self._on_failure,
-            )
-            run.totals.rows = rows
-            bar = BatchProgress(run.totals, session.drafter_name, shown=shown)
-
-            def progress(totals: Totals) -> None:
-                if stop.signal and not self._told:
-                    self._told = True
-                    _say("rows under way have a few seconds; a second signal ends at once")
-                bar.update(totals)
-
-            with _telling_what_is_kept(sink), bar:
-                run.run(session.engine, source.rows(), progress)
-                if run.complete:
-                    sink.finish()
-        return self._report(run, sink, stop, session.drafter_name)
-
-    def _report(self, run: Run, sink: Sink, stop: Stop, drafter: str | None) -> int:
-        from mtpcli.batch.sinks import write_json
-        from mtpcli.cli.batch_progress import summary, summary_line
-
-        given = self._given
-        if given.json_summary:
-            figures = summary(run.totals, sink.failed, drafter)
-            figures |= {
-                "complete": run.complete,
-                "output": given.output,
-                "model": str(self._paths.target),
-            }
-            write_json(given.json_summary, figures)
-        if not given.quiet:
-            _say(summary_line(run.totals, sink.failed, drafter))
-        if run.complete:
-            return 4 if sink.failed else 0
-        why = f"stopped at {run.stopped_by}" if run.stopped_by else "interrupted"
-        _say(f"{why}; {_kept(sink)}")
-        return 130 if stop.signal else 4
-
-    def _survey(self, preparer: Preparer, source: Source) -> int:
-        from mtpcli.batch.run import survey
-        from mtpcli.batch.sinks import write_json
-        from mtpcli.batch.stop import Stop
-        from mtpcli.cli.batch_progress import SurveyProgress
-
-        given = self._given
-        shown = not given.quiet and sys.stderr.isatty()
-        with Stop() as stop, SurveyProgress(shown=shown) as progress:
-            found = survey(preparer, source.rows(), stop, self._on_failure, progress.update)
-        if given.json_summary:
-            write_json(
-                given.json_summary,
-                {
-                    "dry_run": True,
-                    "rows": found.rows,
-                    "failed": found.failed,
-                    "prompt_tokens": found.prompt_tokens,
-                    "longest_prompt": found.longest,
-                    "complete": stop.signal is None,
-                    "model": str(self._paths.target),
-                },
-            )
-        if not given.quiet:
-            _say(
-                f"{found.rows} rows, {found.failed} of them would fail; {found.prompt_tokens} "
-                f"tokens of prompts, the longest has {found.longest}"
-            )
-        if stop.signal:
-            return 130
-        return 4 if found.failed else 0
-
-    def _on_failure(self, row: Row, message: str) -> None:
-        self._failures += 1
-        if self._given.quiet or self._failures > _SHOWN_FAILURES:
-            return
-        _say(f"{row.place}: {message}")
-        if self._failures == _SHOWN_FAILURES:
-            _say("more failures are not shown")
-
-
-@contextmanager
-def _telling_what_is_kept(sink: Sink) -> Iterator[None]:
-    """Say it with whatever ends the run early."""
-    from mtpcli.batch.journal import OutputError
-
-    try:
-        yield
-    except KeyboardInterrupt:  # the second signal
-        _say(f"interrupted; {_kept(sink)}")
-        raise
-    except OutputError as error:
-        if sink.journal is None:
-            raise
-        raise OutputError(
-            f"{error}; {len(sink.done)} finished rows are kept in {sink.journal}: make room, and "
-            "run the same command again"
-        ) from None
-
-
-def _kept(sink: Sink) -> str:
-    if sink.journal is None or not len(sink.done):
-        return "nothing is kept"
-    return (
-        f"{len(sink.done)} finished rows are kept in {sink.journal}: run the same command again "
-        "(without --restart) to go on"
-    )
-
-
-def _say(message: str) -> None:
-    """A note; work goes on when nobody can read it any more."""
-    from mtpcli.cli import output
-
-    with suppress(OSError):
-        output.note(message)
+    raise typer.Exit(BatchCommand(given, paths, DraftConfig(draft_depth), runtime).run())

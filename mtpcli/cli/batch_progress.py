@@ -18,8 +18,7 @@ _REFRESH_SECONDS = 0.1
 class BatchProgress:
     """A bar with rows, speed, acceptance and the time that is left; nothing if not shown."""
 
-    def __init__(self, totals: Totals, drafter: str | None, *, shown: bool) -> None:
-        self._drafter = drafter
+    def __init__(self, totals: Totals, *, shown: bool) -> None:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._drawn = 0.0

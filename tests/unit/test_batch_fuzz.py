@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from mtpcli.batch.rows import Template
-from mtpcli.batch.run import Preparer, Run
+from mtpcli.batch.run import Run
 from mtpcli.batch.shapes import Kind, OpenAiShape, PlainShape, Shape
 from mtpcli.batch.sinks import StreamSink
 from mtpcli.batch.source import LineSource
 from mtpcli.batch.stop import Stop
+from mtpcli.batch.worker import Preparer, Worker
 from mtpcli.errors import InputError
 from tests.batch_fakes import DEFAULTS, FakeBackend
 
@@ -68,8 +69,9 @@ def answer_all(data: bytes, kind: Kind, shape: Shape) -> None:
     assert measure is not None
     stream = io.BytesIO()
     sink = StreamSink(stream, "stream", ordered=True)
-    run = Run(Preparer(backend, shape, DEFAULTS), shape, sink, Stop())
-    run.run(backend.engine, source.rows(), lambda totals: None)
+    run = Run(source.rows(), sink, Stop())
+    worker = Worker(Preparer(backend, shape, DEFAULTS), shape, backend.engine)
+    run.run(worker, lambda totals: None)
     assert run.complete
     records = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert len(records) == measure.rows == run.totals.done + run.totals.failed

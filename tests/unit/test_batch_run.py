@@ -17,10 +17,11 @@ import pytest
 from mtpcli.batch import journal as journal_module
 from mtpcli.batch.journal import OutputError
 from mtpcli.batch.rows import Row
-from mtpcli.batch.run import Defaults, Preparer, Run, Totals, survey
-from mtpcli.batch.shapes import PlainShape
+from mtpcli.batch.run import Run, Totals, survey
+from mtpcli.batch.shapes import PlainShape, Shape
 from mtpcli.batch.sinks import FileSink, FolderSink, Sink, StreamSink
 from mtpcli.batch.stop import Stop
+from mtpcli.batch.worker import Defaults, Preparer, Worker
 from mtpcli.errors import InputError, UsageError
 from tests.batch_fakes import DEFAULTS, FakeBackend
 
@@ -45,14 +46,19 @@ def go(
 ) -> Run:
     """Run a batch to its end, or until it is told to stop."""
     backend = FakeBackend(n_seq)
-    run = Run(Preparer(backend, SHAPE, defaults), SHAPE, sink, stop or Stop(), fail_fast=fail_fast)
+    run = Run(iter(given), sink, stop or Stop(), fail_fast=fail_fast)
     try:
-        run.run(backend.engine, iter(given), lambda totals: None)
+        run.run(worker(backend, defaults), lambda totals: None)
         if run.complete:
             sink.finish()
     finally:
         sink.close()
     return run
+
+
+def worker(backend: FakeBackend, defaults: Defaults = DEFAULTS, shape: Shape = SHAPE) -> Worker:
+    """A worker that answers in a shape."""
+    return Worker(Preparer(backend, SHAPE, defaults), shape, backend.engine)
 
 
 def file_sink(path: Path, *, ordered: bool = True, restart: bool = False) -> FileSink:
@@ -212,15 +218,15 @@ def test_a_moment_for_what_is_under_way(tmp_path: Path) -> None:
     backend = FakeBackend(2)
     sink = file_sink(tmp_path / "out")
     defaults = replace(DEFAULTS, max_tokens=30)
-    run = Run(Preparer(backend, SHAPE, defaults), SHAPE, sink, stop)
     given = (Row(number, number, {"prompt": f"p{number}"}) for number in range(1, 10))
+    run = Run(given, sink, stop)
 
     def progress(totals: Totals) -> None:
         nonlocal now
         stop.request()
         now += 0.1
 
-    run.run(backend.engine, given, progress)
+    run.run(worker(backend, defaults), progress)
     # The two that had begun are finished, and no other has begun.
     assert run.totals.done == 2 == backend.requests
     assert not run.complete
@@ -328,13 +334,13 @@ def test_a_folder_of_answers(tmp_path: Path) -> None:
         names = [row.fields["file"] for row in texts(9)]
         sink = FolderSink(folder, names, {"the input": 1}, restart=False)
         stop = Stop(grace=0)
-        run = Run(Preparer(backend, SHAPE, DEFAULTS), shape, sink, stop)
+        run = Run(texts(9, bad=(4,)), sink, stop)
 
         def progress(totals: Totals) -> None:
             if until is not None and totals.done >= until:
                 stop.request()
 
-        run.run(backend.engine, texts(9, bad=(4,)), progress)
+        run.run(worker(backend, shape=shape), progress)
         if run.complete:
             sink.finish()
         sink.close()
