@@ -66,7 +66,8 @@ def check_target(file: GgufFile) -> None:
     if architecture == "clip":
         raise ModelError(f"{path} is a projector for images (mmproj), not a language model")
     _check_architecture(file, TARGET_ARCH)
-    if not file.tensors:
+    # The first part of a split file may leave all weights to the others.
+    if not file.tensors and not _whole_key(file, "split.count") > 1:
         raise ModelError(f"{path} holds a vocabulary but no weights")
     layers = _check_layers(file)
     _check_vocabulary(file)
@@ -318,6 +319,12 @@ def _whole(file: GgufFile, key: str, default: int | None = None) -> int:
         what = "is missing" if value is None else "is no whole number"
         raise ModelError(f"{file.path} is damaged: {file.architecture}.{key} {what}")
     return value
+
+
+def _whole_key(file: GgufFile, key: str) -> int:
+    """A whole number that belongs to no architecture, 0 where there is none."""
+    value = file.metadata.get(key)
+    return value if isinstance(value, int) else 0
 
 
 def _files_beside(target: Path) -> Iterator[Path]:

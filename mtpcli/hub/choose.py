@@ -91,10 +91,10 @@ def choose_drafter(
         UsageError: they are for different models, and none is nearer to the target's name.
     """
     found = [choice for choice in choices(files) if is_drafter(choice.name)]
-    if tag:
-        return _only(found, tag, repository, "drafter")
     if not found:
         return None
+    if tag:
+        return _only(found, tag, repository, "drafter")
     words = model_words(target)
     shared = [len(model_words(choice.name) & words) for choice in found]
     nearest = [c for c, count in zip(found, shared, strict=True) if count == max(shared)]

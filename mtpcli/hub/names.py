@@ -82,20 +82,16 @@ def drafters_of(repository: str) -> list[str]:
     For Google's own the first is known; for others it is the habit. The drafter of the original
     fits every quantisation and most fine-tunings, so it comes second.
     """
-    found = [repository + ASSISTANT]
-    if not repository.startswith(KAGGLE):
-        found += [original + ASSISTANT for original in _original(repository)]
-    return list(dict.fromkeys(found))
+    if repository.startswith(KAGGLE):
+        # Versions count by themselves, so that of the drafter is another one.
+        return [re.sub(r"/[0-9]+$", "", repository) + ASSISTANT]
+    return list(dict.fromkeys([repository + ASSISTANT, *original_drafters(repository)]))
 
 
 def original_drafters(repository: str) -> list[str]:
-    """Google's drafter for the model that a repository of GGUF files was made from, if it says."""
-    return [original + ASSISTANT for original in _original(repository)]
-
-
-def _original(repository: str) -> list[str]:
+    """Google's drafter for the model that a repository was made from, if its name says."""
     match = _SIZE.search(repository)
-    return [FAMILY[match[1].lower()]] if match else []
+    return [FAMILY[match[1].lower()] + ASSISTANT] if match else []
 
 
 def same_tag(wanted: str, tag: str) -> bool:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from mtpcli.errors import InputError, ModelError, UsageError
 from mtpcli.hub import names, store
-from mtpcli.hub.choose import GgufChoice, choose_drafter, choose_target, snapshot_files
+from mtpcli.hub.kaggle import download
 from mtpcli.hub.names import Reference
 from mtpcli.hub.paths import inside
-from mtpcli.hub.remote import Hub, Listing, NotThere, RemoteFile
+from mtpcli.hub.plan import Half, Wish, is_preset, plan
+from mtpcli.hub.remote import Hub, Listing, RemoteFile
 from mtpcli.hub.store import Pulled, Source
 from mtpcli.units import bytes_text
 
@@ -27,47 +27,6 @@ Progress = Callable[[str, int, int], None]
 _GROWTH = {"auto": 1.0, "bf16": 1.0, "f16": 1.0, "f32": 2.0}
 _QUANTISED, _PRESET = 0.6, 1.6  # a preset is made of a file in the checkpoint's own type
 _SLACK = 64 << 20
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What to pull, beyond its name.
-
-    Attributes:
-        outtype, drafter_outtype: types to convert checkpoints to, as in `mtpcli convert`.
-        drafter: the name of its drafter's repository, where it is not the usual one.
-        no_drafter: only the target.
-        keep: keep the checkpoints beside what they were converted to.
-        force: make it anew even if it is there.
-        revision: a branch, tag or commit of the target's repository.
-    """
-
-    outtype: str = "q8_0"
-    drafter_outtype: str = "q8_0"
-    drafter: str | None = None
-    no_drafter: bool = False
-    keep: bool = False
-    force: bool = False
-    revision: str | None = None
-
-
-@dataclass(frozen=True)
-class Half:
-    """The target or the drafter of a pair to be.
-
-    Attributes:
-        listing: where it comes from.
-        files: what to fetch.
-        gguf: the file to use, or None for a checkpoint.
-    """
-
-    listing: Listing
-    files: tuple[RemoteFile, ...]
-    gguf: GgufChoice | None = None
-
-    @property
-    def size(self) -> int:
-        return sum(file.size for file in self.files)
 
 
 class Pull:
@@ -106,7 +65,7 @@ class Pull:
         if names.is_drafter(reference.repository) and not wish.no_drafter:
             whole = reference.repository[: -len(names.ASSISTANT)]
             raise UsageError(f"{reference} is a drafter: `mtpcli pull {whole}` brings it along")
-        target, drafter, outtype = self.plan(reference, wish)
+        target, drafter, outtype = plan(self._hub, self._say, reference, wish)
         model = Reference(
             target.listing.repository, target.gguf.tag if target.gguf else outtype.upper()
         )
@@ -117,13 +76,13 @@ class Pull:
         if found and not found.problem and found.sources == sources and not wish.force:
             self._say(f"{model} is here already")
             return found
+        for half in filter(None, (target, drafter)):
+            for file in half.files:
+                inside(final, file.name)  # refused before anything is made or fetched
         with _staging(root, model) as staging:
             self._check_room(staging, target, drafter, outtype)
             for half in filter(None, (target, drafter)):
-                self._say(
-                    f"{half.listing.repository} at {half.listing.revision[:8]}: "
-                    f"{len(half.files)} files, {bytes_text(half.size)}"
-                )
+                self._say(half.summary)
             self._fetch(staging, target, drafter)
             ready = _empty(staging / "ready")
             made = self._make(staging, ready, target, drafter, replace(wish, outtype=outtype))
@@ -143,51 +102,6 @@ class Pull:
             shutil.rmtree(staging, ignore_errors=True)
         return replace(card, folder=final)
 
-    def plan(self, reference: Reference, wish: Wish) -> tuple[Half, Half | None, str]:
-        """What to fetch for the target and the drafter, and the type to convert the target to."""
-        listing = self._hub.listing(reference.repository, wish.revision)
-        outtype = wish.outtype
-        files = snapshot_files(listing.files)
-        if files and (not reference.tag or _is_type(reference.tag)):
-            outtype = reference.tag.lower() or outtype
-            target = Half(listing, tuple(files))
-            usual = names.drafters_of(listing.repository)
-        else:
-            gguf = choose_target(listing.files, reference.tag, listing.repository)
-            target = Half(listing, gguf.files, gguf)
-            usual = names.original_drafters(listing.repository)
-        if wish.no_drafter:
-            return target, None, outtype
-        if wish.drafter:
-            named = names.parse(wish.drafter)
-            if named is None:
-                raise UsageError(f"--drafter {wish.drafter}: is no name of a model")
-            return target, self._drafter(named, target), outtype
-        if target.gguf:
-            beside = choose_drafter(listing.files, target.gguf.name, "", listing.repository)
-            if beside:
-                return target, Half(listing, beside.files, beside), outtype
-        for repository in usual:
-            with contextlib.suppress(NotThere):
-                return target, self._drafter(Reference(repository), target), outtype
-        self._say(
-            f"no drafter found for {listing.repository}: it will decode plainly; "
-            "--drafter OWNER/NAME names one"
-        )
-        return target, None, outtype
-
-    def _drafter(self, reference: Reference, target: Half) -> Half:
-        listing = self._hub.listing(reference.repository)
-        files = snapshot_files(listing.files)
-        if files and not reference.tag:
-            return Half(listing, tuple(files))
-        of = target.gguf.name if target.gguf else target.listing.repository
-        found = choose_drafter(listing.files, of, reference.tag, listing.repository)
-        if found is None:
-            # A repository of one drafter need not say so in the file's name.
-            found = choose_target(listing.files, reference.tag, listing.repository)
-        return Half(listing, found.files, found)
-
     def _check_room(self, staging: Path, target: Half, drafter: Half | None, outtype: str) -> None:
         missing = need = 0
         for half in filter(None, (target, drafter)):
@@ -197,7 +111,7 @@ class Pull:
                 there = [path.stat().st_size for path in (blob, part) if path.exists()]
                 missing += max(file.size - sum(there), 0)
             if half.gguf is None:
-                growth = _GROWTH.get(outtype, _PRESET if _is_preset(outtype) else _QUANTISED)
+                growth = _GROWTH.get(outtype, _PRESET if is_preset(outtype) else _QUANTISED)
                 need += int(half.size * growth)
         free = shutil.disk_usage(staging).free
         if missing + need + _SLACK > free:
@@ -211,10 +125,12 @@ class Pull:
         """All files as blobs; small ones first, so that a foreign model is found out early."""
         from convert.hf_config import read_config
 
+        for half in filter(None, (target, drafter)):
+            if half.on_kaggle:
+                download(half.listing.repository, _checkpoint(staging, half))
         wanted: dict[str, tuple[Listing, RemoteFile]] = {}
         for half in filter(None, (target, drafter)):
             for file in half.files:
-                inside(staging, file.name)  # refuse before a byte is fetched
                 wanted.setdefault(file.checksum, (half.listing, file))
         total = sum(file.size for _, file in wanted.values())
         done = 0
@@ -320,12 +236,19 @@ def _blob(staging: Path, file: RemoteFile) -> Path:
 
 def _snapshot(staging: Path, half: Half) -> Path:
     """A checkpoint's folder, named as its repository is, of links to the blobs."""
-    folder = _empty(staging / "checkpoints" / names.last_part(half.listing.repository))
+    folder = _checkpoint(staging, half)
+    if half.on_kaggle:
+        return folder
+    _empty(folder)
     for file in half.files:
         path = inside(folder, file.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         _link(_blob(staging, file), path)
     return folder
+
+
+def _checkpoint(staging: Path, half: Half) -> Path:
+    return staging / "checkpoints" / names.last_part(half.listing.repository)
 
 
 def _placed(staging: Path, ready: Path, half: Half) -> Path:
@@ -375,15 +298,3 @@ def _empty(folder: Path) -> Path:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _is_preset(kind: str) -> bool:
-    from mtpcli.presets import PRESETS
-
-    return kind in PRESETS
-
-
-def _is_type(tag: str) -> bool:
-    from convert import OUTTYPES
-
-    return tag.lower() in OUTTYPES or _is_preset(tag.lower())
