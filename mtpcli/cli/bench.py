@@ -15,6 +15,7 @@ from mtpcli.cli import bench_synthetic, options
 
 if TYPE_CHECKING:
     from mtpcli.bench import Result, Workload
+    from mtpcli.bench_heads import Heads
     from mtpcli.session import PairPaths
 
 _BAR = 20
@@ -53,7 +54,8 @@ def bench(
     """Compare plain decoding, the automatic depth and fixed depths on the same prompts.
 
     Modes take turns on every prompt, and speedups are medians of ratios of neighbouring runs.
-    Times are milliseconds per round.
+    Times are milliseconds per round: of the drafter's and the target's decodes, and of all the rest
+    with its share. A drafter that has an ordered head is timed with and without it.
 
     Examples:
 
@@ -64,6 +66,7 @@ def bench(
         mtpcli bench --synthetic e2b --acceptance 0.5 --acceptance 0.9 --temperature 0 --runs 1
     """
     from mtpcli import bench as measure
+    from mtpcli import bench_heads
     from mtpcli.cli import output
     from mtpcli.config import DraftConfig, RuntimeConfig
     from mtpcli.errors import UsageError
@@ -81,17 +84,22 @@ def bench(
         else _given(model, drafter, own)
     )
     found: list[list[Result]] = []
+    say = _say if sys.stderr.isatty() else lambda message: None
+    runtime = RuntimeConfig(ctx, 1, threads)
     with source as pairs:
         for paths, workloads in pairs:
             few = [replace(load, prompts=load.prompts[:per_workload]) for load in workloads]
-            with Session(paths, DraftConfig(), RuntimeConfig(ctx, 1, threads)) as session:
+            with Session(paths, DraftConfig(), runtime) as session:
                 sampling = options.sampling(
                     session.sampling, seed=seed, temperature=temperature, top_k=None, top_p=None
                 )
                 found += measure.run(
                     session, few, modes, sampling, runs=runs, max_tokens=max_tokens,
-                    progress=_say if sys.stderr.isatty() else lambda message: None,
+                    progress=say,
                 )  # fmt: skip
+        say("draft steps, by head")
+        # Made-up drafters differ in what they say, not in what it costs.
+        heads = bench_heads.compare(pairs[0][0], runtime, sampling)
     heading = f"{paths.target.name}, temperature {sampling.temperature:g}, {runs} runs"
     if plot:
         from mtpcli.cli.bench_plot import write_plot
@@ -107,6 +115,7 @@ def bench(
                 "temperature": sampling.temperature,
                 "seed": seed,
                 "runs": runs,
+                "heads": _heads(heads) if heads else None,
                 "results": rows,
             }
         )
@@ -114,6 +123,8 @@ def bench(
         _print_markdown(rows)
     else:
         _print_table(rows, heading)
+    if heads and not as_json:
+        typer.echo(_about_heads(_heads(heads)))
 
 
 @contextmanager
@@ -194,8 +205,28 @@ def _row(result: Result, plain: Result) -> dict[str, Any]:
         "draft_ms": per_round(spent.draft),
         "verify_ms": per_round(spent.verify),
         "rest_ms": per_round(spent.rest),
+        "rest_share": round(spent.rest / spent.decode, 4) if spent.decode else 0.0,
         "equal": result.equal,
     }
+
+
+def _heads(heads: Heads) -> dict[str, float]:
+    """Milliseconds of a draft step, and megabytes."""
+    return {
+        "ordered_ms": round(heads.ordered * 1e3, 3),
+        "dense_ms": round(heads.dense * 1e3, 3),
+        "ratio": round(heads.ratio, 3),
+        "ordered_numpy_ms": round(heads.numpy * 1e3, 3),
+        "ordered_mb": round(heads.memory / 1e6, 1),
+    }
+
+
+def _about_heads(heads: dict[str, float]) -> str:
+    return (
+        f"\nA draft step takes {heads['ordered_ms']:.2f} ms with the ordered head "
+        f"({heads['ordered_numpy_ms']:.2f} of it in NumPy, {heads['ordered_mb']:.3g} MB) "
+        f"and {heads['dense_ms']:.2f} ms with the dense one: ratio {heads['ratio']:.2f}."
+    )
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -215,7 +246,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         " ".join(f"{depth}:{shares[depth]:.0%}" for depth in sorted(common)),
         f"{row['draft_ms']:.2f}",
         f"{row['verify_ms']:.2f}",
-        f"{row['rest_ms']:.2f}",
+        f"{row['rest_ms']:.2f} {row['rest_share']:.0%}",
         "equal" if row["equal"] else "DIFFERS",
     ]
 

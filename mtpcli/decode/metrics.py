@@ -88,7 +88,7 @@ class Timings:
     Attributes:
         prompt: decoding prompts.
         decode: all rounds, from the first draft to the last commit.
-        draft: drafter's decodes in llama.cpp.
+        draft: drafter's decodes in llama.cpp, and its ordered head where it has one.
         verify: target's decodes in llama.cpp.
     """
 

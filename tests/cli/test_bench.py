@@ -30,7 +30,8 @@ def test_modes_give_the_same_text(run_cli: Run, demo_pair: Pair, tmp_path: Path)
     result = run_cli(*arguments, "--json")
     assert result.exit_code == 0, result.stderr
     assert result.stderr == ""
-    rows = json.loads(result.stdout)["results"]
+    found = json.loads(result.stdout)
+    rows, heads = found["results"], found["heads"]
     assert [(row["workload"], row["mode"]) for row in rows] == [
         (name, mode) for name in prompts for mode in ("plain", "auto", "2")
     ]
@@ -42,13 +43,19 @@ def test_modes_give_the_same_text(run_cli: Run, demo_pair: Pair, tmp_path: Path)
     assert len(fixed["acceptance_by_position"]) == 2
     assert fixed["depths"].keys() <= {"0", "1", "2"}
     assert rows[0]["depths"].keys() == {"0"}
+    # The drafter has an ordered head, though it does not pay at this size.
+    assert heads["ordered_ms"] > heads["ordered_numpy_ms"] > 0
+    assert heads["dense_ms"] > 0 and heads["ratio"] > 0
+    assert 0 < heads["ordered_mb"] < 2
+    assert all(0 < row["rest_share"] < 1 for row in rows)
     assert (tmp_path / "speed.svg").read_text().startswith("<svg")
 
     again = run_cli(*arguments, "--markdown")
     assert again.exit_code == 2 and "--force" in again.stderr
     table = run_cli(*arguments, "--markdown", "--force").stdout.splitlines()
-    assert len(table) == 2 + len(rows)
-    assert {line.count("|") for line in table} == {13}
+    assert {line.count("|") for line in table[: 2 + len(rows)]} == {13}
+    assert table[2 + len(rows)] == ""
+    assert table[3 + len(rows) :][0].startswith("A draft step takes ")
 
 
 def test_depths_that_are_none(run_cli: Run) -> None:

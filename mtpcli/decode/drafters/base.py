@@ -72,7 +72,8 @@ class Drafter(Protocol):
 
     Attributes:
         name: shown in statistics.
-        decode_seconds: time spent in llama.cpp's decodes so far.
+        decode_seconds: time spent in llama.cpp's decodes so far, and in heads that take the place
+            of a part of them.
     """
 
     name: str

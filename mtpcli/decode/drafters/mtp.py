@@ -18,6 +18,10 @@ class MtpDrafter:
     All steps of a draft stand at the same position, that of the last token, because the drafter
     was trained so and the drafted tokens have no cells in the target's KV cache yet. Step 1 reads
     the target's hidden state, later steps the drafter's own.
+
+    Attributes:
+        head_seconds: time spent in the ordered head's sums so far; part of `decode_seconds`, as
+            the dense head's are.
     """
 
     name = "mtp"
@@ -26,7 +30,7 @@ class MtpDrafter:
         """Draft with the ordered head where there is one, for which `context` stops early."""
         self._context = context
         self._head = head
-        self.decode_seconds = 0.0
+        self.decode_seconds = self.head_seconds = 0.0
 
     def draft(self, requests: Sequence[DraftRequest], go_on: GoOn) -> list[Draft]:
         """Drafts of `depth` tokens each, or as far as `go_on` goes.
@@ -93,14 +97,23 @@ class MtpDrafter:
         if self._head is None:
             ids, logits = None, self._context.logits(row)
         else:
+            started = perf_counter()
             ids, logits = self._head.logits(self._context.state(row))
+            self._count_head(perf_counter() - started)
         recent = [*request.recent, *drafted] if request.recent else ()
         return sampling.draw(logits, request.sampling, position, ids, constraint, recent)
 
     def _hidden(self, row: int) -> FloatArray:
         if self._head is None:
             return self._context.hidden(row)
-        return self._head.next_hidden(self._context.state(row))
+        started = perf_counter()
+        hidden = self._head.next_hidden(self._context.state(row))
+        self._count_head(perf_counter() - started)
+        return hidden
+
+    def _count_head(self, seconds: float) -> None:
+        self.head_seconds += seconds
+        self.decode_seconds += seconds
 
     def close(self) -> None:
         """Free the drafter's context."""

@@ -130,6 +130,12 @@ class OrderedHead:
         """Whether choosing clusters takes less time than llama.cpp takes for all tokens."""
         return self.clusters.size >= _LARGE_VOCABULARY
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of its own; what is read where the file is mapped is not."""
+        packed = self.packed.elements.nbytes + self.packed.scales.nbytes if self.packed else 0
+        return packed + self.centroids.nbytes + self.clusters.nbytes + self.projection.nbytes
+
     def logits(self, state: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
         """Token ids and their logits, both `[top_k * tokens per cluster]`.
 
