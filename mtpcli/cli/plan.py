@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def plan(
-    model: Annotated[
+    name: Annotated[
         str,
         typer.Argument(
             metavar="MODEL",
@@ -49,8 +49,8 @@ def plan(
 ) -> None:
     """Tell what a model will do here: whether it fits, its speed with and without MTP, what to do.
 
-    A few layers of its real shape are made of random weights, timed, and added up: that takes
-    about a minute, and meanwhile some GB of disk and memory. Nothing is downloaded.
+    A few layers of its real shape are made of random weights, timed, and added up.
+    That takes about a minute, and some GB of disk and memory. Nothing is downloaded.
 
     Examples:
 
@@ -66,7 +66,7 @@ def plan(
 
     with _progress_bar() as progress:
         report = make(
-            model,
+            name,
             quant,
             n_ctx=ctx,
             threads=threads,
