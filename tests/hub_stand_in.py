@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+import pytest
+
 TOKEN = "hf_standInTokenOfNobody"
 SIGNATURE = "signatureOfAStorageAddress"
 LARGE = 10_000
@@ -136,6 +138,15 @@ def hub_stand_in() -> Iterator[StandIn]:
         yield stand_in
     finally:
         stand_in.close()
+
+
+def forget_tokens(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """No token of whoever runs the tests is sent anywhere."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder / "no-token"))
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def git_blob(data: bytes) -> str:

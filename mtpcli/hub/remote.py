@@ -62,7 +62,7 @@ class Hub:
     Args:
         say: told in words why something takes longer.
         wait: sleeps.
-        endpoint: its address; huggingface_hub's own otherwise.
+        endpoint: its address; `HF_ENDPOINT` otherwise, as in huggingface_hub.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Hub:
     ) -> None:
         self._say = say
         self._wait = wait
-        self._address = endpoint
+        self._address = (endpoint or os.environ.get("HF_ENDPOINT") or "").rstrip("/") or None
 
     def listing(self, repository: str, revision: str | None = None) -> Listing:
         """The repository's files.

@@ -23,7 +23,7 @@ from mtpcli.hub.remote import Hub
 from mtpcli.hub.store import Pulled
 from tests import snapshots
 from tests.hub_models import DRAFTER, TARGET, add_family, gguf_pair, split_in_two
-from tests.hub_stand_in import Fault, StandIn, hub_stand_in
+from tests.hub_stand_in import Fault, StandIn, forget_tokens, hub_stand_in
 
 GGUF = "someone/gemma-4-E2B-it-GGUF"
 NAME = "gemma-4-E2B-it"
@@ -32,7 +32,7 @@ NAME = "gemma-4-E2B-it"
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
     monkeypatch.setenv("MTPCLI_MODELS", str(tmp_path / "models"))
-    monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+    forget_tokens(monkeypatch, tmp_path)
     with hub_stand_in() as found:
         add_family(found, tmp_path / "published")
         yield found

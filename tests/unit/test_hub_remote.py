@@ -9,7 +9,7 @@ import pytest
 
 from mtpcli.errors import InputError, MtpError, UsageError
 from mtpcli.hub.remote import ATTEMPTS, Hub, Listing, NotThere, RemoteFile
-from tests.hub_stand_in import SIGNATURE, TOKEN, Fault, StandIn, hub_stand_in
+from tests.hub_stand_in import SIGNATURE, TOKEN, Fault, StandIn, forget_tokens, hub_stand_in
 
 NAME = "someone/gemma"
 BIG, SMALL = "weights/model.gguf", "config.json"
@@ -19,11 +19,7 @@ FILES = {BIG: DATA, SMALL: b'{"a": 1}'}
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
+    forget_tokens(monkeypatch, tmp_path)
     with hub_stand_in() as found:
         found.add(NAME, FILES)
         yield found
