@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 MAX_DRAFT_DEPTH = 15
+
+KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+FlashAttention = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,23 @@ class RuntimeConfig:
         threads: CPU threads; 0 takes the physical cores.
         swa_full: sliding-window layers keep every cell, not only the window's: a conversation can
             go back to any place, at the price of gigabytes for the large models.
+        devices: names of devices that take layers, as `mtpcli devices` lists them; none takes all
+            GPUs that are there, and `("cpu",)` takes none of them.
+        gpu_layers: how many layers the devices take, from the last one on, the output among them;
+            None is what fits. The drafter follows the layers whose cells it reads.
+        cpu_moe: experts stay in main memory, whatever the devices take.
+        kv_type: type of the cells of the KV cache.
+        flash_attn: fused attention; `auto` is where the device can.
+        mmap: map the files instead of reading them.
     """
 
     n_ctx: int = 0
     n_seq: int = 1
     threads: int = 0
     swa_full: bool = False
+    devices: tuple[str, ...] = ()
+    gpu_layers: int | None = None
+    cpu_moe: bool = False
+    kv_type: KvType = "f16"
+    flash_attn: FlashAttention = "auto"
+    mmap: bool = True

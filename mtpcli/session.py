@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
@@ -113,7 +113,7 @@ class Session:
         self.sampling = recommended_sampling(target_file.metadata)
         self._template_source = target_file.metadata.get("tokenizer.chat_template")
         try:
-            self.model = Model(paths.target)
+            self.model = Model(paths.target, runtime)
             self._open.append(self.model)
             context = TargetContext(self.model, runtime)
             self._open.append(context)
@@ -123,7 +123,7 @@ class Session:
                 head = load_ordered_head(drafter_file) if draft.ordered_head is not False else None
                 if head and draft.ordered_head is None and not head.pays:
                     head = None
-                drafter_model = Model(paths.drafter)
+                drafter_model = Model(paths.drafter, runtime)
                 self._open.append(drafter_model)
                 drafter_context = DrafterContext(
                     drafter_model, context, stop_before_head=head is not None
@@ -131,8 +131,9 @@ class Session:
                 drafter = MtpDrafter(drafter_context, head)
                 if draft.depth is None:
                     files = [paths.target, paths.drafter]
-                    settings = (versions(), context.threads, runtime.n_seq, head is not None)
-                    policy = self._measured(costs_file(files, *settings), context, drafter)
+                    settings = replace(runtime, threads=context.threads, n_ctx=0)
+                    place = (versions(), settings, self.model.devices, head is not None)
+                    policy = self._measured(costs_file(files, *place), context, drafter)
             self.engine: Engine = Engine(
                 context, drafter, policy, self.model.is_end, rejection=draft.rejection
             )

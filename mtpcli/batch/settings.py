@@ -108,6 +108,11 @@ def settings(
         "--ctx": runtime.n_ctx,
         # With some quantisations a row's last bits depend on how many are decoded together.
         "--parallel": given.parallel,
+        "--device": list(runtime.devices),
+        "--gpu-layers": runtime.gpu_layers,
+        "--cpu-moe": runtime.cpu_moe,
+        "--kv-type": runtime.kv_type,
+        "--flash-attn": runtime.flash_attn,
         "--draft-depth": draft.depth,
         "--as-finished": given.as_finished,
     }

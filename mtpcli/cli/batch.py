@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from mtpcli.cli import options
+from mtpcli.cli.runtime import RUNTIME, with_runtime
+from mtpcli.config import RuntimeConfig
 
 _INPUT, _OUTPUT, _CLUSTER = "Input", "Output", "Many machines"
 
 
+@with_runtime
 def batch(
     inputs: Annotated[
         list[str],
@@ -118,10 +122,10 @@ def batch(
     ] = 0,
     model: options.Model = None,
     ctx: options.Context = 0,
-    threads: options.Threads = 0,
     drafter: options.Drafter = None,
     no_draft: options.NoDraft = False,
     draft_depth: options.DraftDepth = options.DEPTH,
+    runtime: RuntimeConfig = RUNTIME,
 ) -> None:
     """Answer many prompts, several at once, and survive whatever happens.
 
@@ -148,7 +152,7 @@ def batch(
     """
     from mtpcli.batch.settings import BatchOptions
     from mtpcli.cli.batch_run import BatchCommand
-    from mtpcli.config import DraftConfig, RuntimeConfig
+    from mtpcli.config import DraftConfig
     from mtpcli.errors import UsageError
     from mtpcli.session import choose_pair
 
@@ -194,5 +198,5 @@ def batch(
     paths = choose_pair(model, drafter, draft=not no_draft and not dry_run)
     if not quiet:
         options.say_which_model(paths)
-    runtime = RuntimeConfig(ctx, 1 if dry_run else parallel, threads)
+    runtime = replace(runtime, n_ctx=ctx, n_seq=1 if dry_run else parallel)
     raise typer.Exit(BatchCommand(given, paths, DraftConfig(draft_depth), runtime).run())

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mtpcli.cli import bench_synthetic, options
+from mtpcli.cli.runtime import RUNTIME, with_runtime
+from mtpcli.config import RuntimeConfig
 
 if TYPE_CHECKING:
     from mtpcli.bench import Result, Workload
@@ -25,6 +27,7 @@ _HEADINGS = (
 )  # fmt: skip
 
 
+@with_runtime
 def bench(
     prompts: Annotated[
         Path | None,
@@ -44,12 +47,12 @@ def bench(
     force: Annotated[bool, typer.Option("--force", help="Replace the SVG file.")] = False,
     model: options.Model = None,
     ctx: options.Context = 2048,
-    threads: options.Threads = 0,
     drafter: options.Drafter = None,
     synthetic: bench_synthetic.Shape = None,
     acceptance: bench_synthetic.Acceptance = None,
     quant: bench_synthetic.Quant = "q4_0",
     remove: bench_synthetic.Remove = False,
+    runtime: RuntimeConfig = RUNTIME,
 ) -> None:
     """Compare plain decoding, the automatic depth and fixed depths on the same prompts.
 
@@ -68,7 +71,7 @@ def bench(
     from mtpcli import bench as measure
     from mtpcli import bench_heads
     from mtpcli.cli import output
-    from mtpcli.config import DraftConfig, RuntimeConfig
+    from mtpcli.config import DraftConfig
     from mtpcli.errors import UsageError
     from mtpcli.session import Session
 
@@ -85,7 +88,7 @@ def bench(
     )
     found: list[list[Result]] = []
     say = _say if sys.stderr.isatty() else lambda message: None
-    runtime = RuntimeConfig(ctx, 1, threads)
+    runtime = replace(runtime, n_ctx=ctx)
     with source as pairs:
         for paths, workloads in pairs:
             few = [replace(load, prompts=load.prompts[:per_workload]) for load in workloads]

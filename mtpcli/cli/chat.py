@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mtpcli.cli import options
+from mtpcli.cli.runtime import RUNTIME, with_runtime
+from mtpcli.config import RuntimeConfig
 
 
+@with_runtime
 def chat(
     system: options.System = None,
     thinking: options.Thinking = False,
@@ -37,11 +41,11 @@ def chat(
     seed: options.Seed = None,
     model: options.Model = None,
     ctx: options.Context = 0,
-    threads: options.Threads = 0,
     drafter: options.Drafter = None,
     no_draft: options.NoDraft = False,
     draft_depth: options.DraftDepth = options.DEPTH,
     verify: options.Verify = options.Verification.COUPLED,
+    runtime: RuntimeConfig = RUNTIME,
 ) -> None:
     """Talk with the model. Ctrl-C stops an answer, Ctrl-D leaves, /help lists commands.
 
@@ -63,7 +67,7 @@ def chat(
     from mtpcli.cli.chat_input import open_input
     from mtpcli.cli.chat_loop import Chat
     from mtpcli.cli.chat_screen import Screen
-    from mtpcli.config import DraftConfig, RuntimeConfig
+    from mtpcli.config import DraftConfig
     from mtpcli.session import Session, choose_pair
 
     paths = choose_pair(model, drafter, draft=not no_draft)
@@ -80,7 +84,7 @@ def chat(
         "presence": presence_penalty,
         "frequency": frequency_penalty,
     }
-    with Session(paths, draft, RuntimeConfig(ctx, 1, threads, swa_full=True)) as session:
+    with Session(paths, draft, replace(runtime, n_ctx=ctx, swa_full=True)) as session:
         screen = Screen()
         settings = Settings(session.sampling, max_tokens=max_tokens)
         with closing(Talk(session, Conversation(), settings, screen.note)) as talk:

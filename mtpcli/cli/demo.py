@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mtpcli.cli import options
+from mtpcli.cli.runtime import RUNTIME, with_runtime
+from mtpcli.config import RuntimeConfig
 
 if TYPE_CHECKING:
     from mtpcli.bench import Result
@@ -26,14 +29,15 @@ _PROMPTS = {
 _NUMBERS = ("plain", "drafted", "speedup")
 
 
+@with_runtime
 def demo(
     runs: Annotated[int, typer.Option(min=1, help="Runs of each prompt and mode.")] = 5,
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of sampled text.")] = 7,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     model: options.Model = None,
-    threads: options.Threads = 0,
     drafter: options.Drafter = None,
     draft_depth: options.DraftDepth = options.DEPTH,
+    runtime: RuntimeConfig = RUNTIME,
 ) -> None:
     """Three prompts with and without the drafter: the same text, faster.
 
@@ -44,11 +48,9 @@ def demo(
         mtpcli demo
         mtpcli demo -m models/gemma-4-E4B-it-Q8_0.gguf --runs 3 --json
     """
-    from dataclasses import replace
-
     from mtpcli import bench
     from mtpcli.cli import output
-    from mtpcli.config import DraftConfig, RuntimeConfig
+    from mtpcli.config import DraftConfig
     from mtpcli.errors import ModelError, UsageError
     from mtpcli.session import Session, choose_pair
 
@@ -63,7 +65,7 @@ def demo(
         bench.Workload(name, [prompt], temperature)
         for name, (prompt, temperature) in _PROMPTS.items()
     ]
-    with Session(paths, DraftConfig(), RuntimeConfig(n_ctx=1024, threads=threads)) as session:
+    with Session(paths, DraftConfig(), replace(runtime, n_ctx=1024)) as session:
         sampling = replace(session.sampling, seed=seed)
         found = bench.run(
             session, workloads, [bench.PLAIN, mode], sampling, runs=runs, max_tokens=256

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mtpcli.cli import options
+from mtpcli.cli.runtime import RUNTIME, with_runtime
+from mtpcli.config import RuntimeConfig
 
 if TYPE_CHECKING:
     from mtpcli.decode.sequence import Sequence
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 _LIMITS = {"length": "token limit", "context": "end of the context"}
 
 
+@with_runtime
 def generate(
     prompt: Annotated[
         str | None,
@@ -53,11 +57,11 @@ def generate(
     seed: options.Seed = None,
     model: options.Model = None,
     ctx: options.Context = 0,
-    threads: options.Threads = 0,
     drafter: options.Drafter = None,
     no_draft: options.NoDraft = False,
     draft_depth: options.DraftDepth = options.DEPTH,
     verify: options.Verify = options.Verification.COUPLED,
+    runtime: RuntimeConfig = RUNTIME,
 ) -> None:
     """Answer one prompt.
 
@@ -77,7 +81,7 @@ def generate(
     text = _prompt_text(prompt, file or [])
 
     from mtpcli.cli import output
-    from mtpcli.config import DraftConfig, RuntimeConfig
+    from mtpcli.config import DraftConfig
     from mtpcli.errors import UsageError
     from mtpcli.session import Session, choose_pair
 
@@ -91,7 +95,7 @@ def generate(
     paths = choose_pair(model, drafter, draft=not no_draft)
     options.say_which_model(paths)
     draft = DraftConfig(draft_depth, rejection=verify is options.Verification.REJECTION)
-    with Session(paths, draft, RuntimeConfig(ctx, 1, threads)) as session:
+    with Session(paths, draft, replace(runtime, n_ctx=ctx)) as session:
         sampling = options.sampling(
             session.sampling,
             seed=seed,

@@ -71,7 +71,7 @@ Model = Annotated[
 ]
 Threads = Annotated[
     int,
-    typer.Option(min=0, help="CPU threads; 0 is one per core.", rich_help_panel=_MODEL),
+    typer.Option(min=0, help="CPU threads; 0 is one per core.", rich_help_panel="Device"),
 ]
 Context = Annotated[
     int,

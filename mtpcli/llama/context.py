@@ -122,6 +122,7 @@ class TargetContext(_Context):
 
     Attributes:
         n_ctx: tokens of context per sequence.
+        config: what it was made from.
         batch: rows to fill before `decode`.
     """
 
@@ -141,7 +142,7 @@ class TargetContext(_Context):
         self.n_embd = model.n_embd_out
         self.threads: int = params.n_threads
         self.params = params
-        self.swa_full = config.swa_full
+        self.config = config
         self._ext.llama_set_embeddings_nextn(self.handle, True, False)
         self._memory = self._lib.llama_get_memory(self.handle)
         self._window: int = self._lib.llama_model_n_swa(model.handle)
@@ -246,9 +247,7 @@ class DrafterContext(_Context):
         Args:
             stop_before_head: compute `state` only, and neither `logits` nor `hidden`.
         """
-        params = _params(
-            RuntimeConfig(0, target.n_seq, target.threads, target.swa_full), target.n_ctx
-        )
+        params = _params(target.config, target.n_ctx)
         # The shared KV cells are laid out by the batch size, so it must be the target's.
         params.n_batch = params.n_ubatch = target.params.n_batch
         params.n_outputs_max = target.n_seq
@@ -383,6 +382,12 @@ def _params(config: RuntimeConfig, n_ctx: int) -> Any:
     params.n_threads = params.n_threads_batch = threads
     params.no_perf = True
     params.swa_full = config.swa_full
+    params.type_k = params.type_v = getattr(lib, f"GGML_TYPE_{config.kv_type.upper()}")
+    params.flash_attn_type = {
+        "auto": lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
+        "on": lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+        "off": lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+    }[config.flash_attn]
     # One stream of cells per sequence: a neighbour's cells never enter a sequence's attention.
     params.kv_unified = False
     return params

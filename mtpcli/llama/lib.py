@@ -74,20 +74,21 @@ def ggml_base() -> Any:
     Those would load every backend, GPU drivers included, to read a header. When they are loaded
     later, they share this same library.
     """
-    return ctypes.CDLL(str(_library_path()))
+    return ctypes.CDLL(str(library_path("ggml-base")))
 
 
-def _library_path() -> Path:
+def library_path(stem: str) -> Path:
+    """The file of one of llama.cpp's libraries, `ggml-base` for example."""
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or spec.origin is None:
         raise ImportError("llama-cpp-python is not installed")
     # The bindings take this variable for the folder of their libraries, and so does this.
     override = os.environ.get("LLAMA_CPP_LIB_PATH")
     folder = Path(override) if override else Path(spec.origin).parent / "lib"
-    for name in ("libggml-base.so", "libggml-base.dylib", "ggml-base.dll", "libggml-base.dll"):
+    for name in (f"lib{stem}.so", f"lib{stem}.dylib", f"{stem}.dll", f"lib{stem}.dll"):
         if (folder / name).exists():
             return folder / name
-    raise ImportError(f"llama-cpp-python has no libggml-base in {folder}")
+    raise ImportError(f"llama-cpp-python has no lib{stem} in {folder}")
 
 
 def versions() -> dict[str, str]:

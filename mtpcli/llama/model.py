@@ -8,26 +8,39 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from mtpcli.config import RuntimeConfig
 from mtpcli.errors import InputError, ModelError
+from mtpcli.llama import devices
 from mtpcli.llama import lib as llama
+
+# The same as llama.cpp's own option of this name.
+_EXPERTS = rb"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+_ALL_LAYERS = -1
 
 
 class Model:
-    """Owns a loaded llama.cpp model. Closing it twice is harmless."""
+    """Owns a loaded llama.cpp model. Closing it twice is harmless.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        devices: what takes its layers, by name and maker; empty on the CPU.
+    """
+
+    def __init__(self, path: Path, config: RuntimeConfig | None = None) -> None:
         """Load `path`.
 
         Raises:
             ModelError: llama.cpp cannot load the file.
+            UsageError: there is no device of a name in `config`.
         """
         self._lib = llama.load()
         self.path = path
         self.handle: Any = None
+        config = config or RuntimeConfig()
+        chosen = devices.choose_devices(config.devices)
+        self.devices = [f"{device.name} {device.description}" for device in chosen]
+        params, _alive = _params(config, chosen)
         llama.clear_log()
-        self.handle = self._lib.llama_model_load_from_file(
-            str(path).encode(), self._lib.llama_model_default_params()
-        )
+        self.handle = self._lib.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:
             raise ModelError(f"llama.cpp cannot load {path}: {llama.first_error() or 'no reason'}")
         self._vocab = self._lib.llama_model_get_vocab(self.handle)
@@ -111,6 +124,27 @@ class Model:
     def detokenizer(self) -> Detokenizer:
         """A fresh stream of text for one generation."""
         return Detokenizer(self)
+
+
+def _params(config: RuntimeConfig, chosen: list[devices.Device]) -> tuple[Any, Any]:
+    """How to load a file, and what must live as long as that takes."""
+    lib = llama.load()
+    params = lib.llama_model_default_params()
+    handles = (ctypes.c_void_p * (len(chosen) + 1))(*(device.handle for device in chosen), None)
+    params.devices = ctypes.cast(handles, ctypes.c_void_p)
+    params.n_gpu_layers = _ALL_LAYERS if config.gpu_layers is None else config.gpu_layers
+    if not config.mmap:
+        params.load_mode = lib.LLAMA_LOAD_MODE_NONE
+    overrides = (_Override * 2)(_Override(_EXPERTS, devices.cpu_buffer_type()), _Override())
+    if config.cpu_moe:
+        params.tensor_buft_overrides = ctypes.cast(overrides, ctypes.c_void_p)
+    return params, (handles, overrides)
+
+
+class _Override(ctypes.Structure):
+    """`llama_model_tensor_buft_override`: tensors whose names match go into such a buffer."""
+
+    _fields_ = [("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p)]
 
 
 class Detokenizer:
