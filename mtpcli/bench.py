@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -136,8 +137,9 @@ def _policy(mode: str, own: DepthPolicy) -> DepthPolicy:
         return FixedDepth(0)
     if mode != AUTO:
         return FixedDepth(int(mode))
-    # What this machine costs is known, what this text accepts is not.
-    return AutoDepth(own.costs if isinstance(own, AutoDepth) else Costs())
+    # What is known of this machine and this pair is known; what this text accepts is not.
+    known = own.costs if isinstance(own, AutoDepth) else Costs()
+    return AutoDepth(replace(known, usual=deepcopy(known.usual)))
 
 
 def _generate(

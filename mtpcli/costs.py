@@ -1,4 +1,4 @@
-"""What rounds cost on this machine for these files, kept in the user's cache from run to run."""
+"""What rounds cost here and drafts are worth, kept in the user's cache from run to run."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from mtpcli.decode.acceptance import Rate, Usual
 from mtpcli.decode.depth import Costs, Curve
 
 
@@ -41,13 +42,20 @@ def load_costs(path: Path) -> Costs | None:
             draft=_curve(data["draft"]),
             switch=float(data["switch"]),
             rest=float(data["rest"]),
+            usual={name: _usual(rates) for name, rates in data.get("usual", {}).items()},
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     numbers = [*costs.verify.seconds.values(), *costs.draft.seconds.values()]
     sound = all(math.isfinite(number) and number > 0 for number in numbers)
+    rates = [rate for usual in costs.usual.values() for rate in (*usual.at, *usual.sure)]
+    shares = all(0 <= rate.hits <= rate.count < math.inf for rate in rates)
     rest = all(math.isfinite(number) and number >= 0 for number in (costs.switch, costs.rest))
-    return costs if sound and rest and costs.verify.seconds and costs.draft.seconds else None
+    return (
+        costs
+        if sound and shares and rest and costs.verify.seconds and costs.draft.seconds
+        else None
+    )
 
 
 def save_costs(path: Path, costs: Costs) -> None:
@@ -62,6 +70,16 @@ def save_costs(path: Path, costs: Costs) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def _usual(data: dict[str, list[dict[str, float]]]) -> Usual:
+    fresh = Usual()
+    for name, rates in (("at", fresh.at), ("sure", fresh.sure)):
+        kept = [Rate(float(rate["hits"]), float(rate["count"])) for rate in data[name]]
+        if len(kept) != len(rates):
+            raise ValueError(name)
+        rates[:] = kept
+    return fresh
 
 
 def _curve(data: dict[str, dict[str, float]]) -> Curve:

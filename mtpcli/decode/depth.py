@@ -9,26 +9,17 @@ drafter was. Depth 0, plain decoding, is one of the choices.
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from mtpcli.config import MAX_DRAFT_DEPTH
+from mtpcli.decode.acceptance import Acceptance, Usual
 
-# A first guess, for drafts nobody has seen verified; counts for as much as one observation. A
-# position is much like the one before it, which counts for as much as four.
-_PRIOR, _PRIOR_WEIGHT, _NEIGHBOUR_WEIGHT = 0.75, 1.0, 4.0
-# What is kept per observation. Text changes its nature within some 100 rounds; what a drafter's
-# confidence means changes slowly, and a noisy estimate of it would cut good drafts.
-_KEEP_POSITION, _KEEP_CONFIDENCE = 0.99, 0.995
-# Accepted tokens in a row, as unlikely as this, mean that the text has changed: half is forgotten.
-_SURPRISE, _SURPRISED = 0.05, 0.5
-_CONFIDENCE_EDGES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+_DRAFTER = "drafter"
 _SMOOTHING = 0.1  # weight of a new time
 _OUTLIER = 3.0  # a decode that was interrupted says nothing about its cost
-_LONGEST_RUN = 16  # rounds of one depth in a row that a change may be expected to last
+_LONGEST_RUN = 16.0  # rounds of one depth in a row that a change may be expected to last
 _FIRST_RETRY, _LAST_RETRY = 16, 256  # plain rounds before a draft is tried again
 _CUTS = 16  # drafts that are cut before one is verified in full again
 
@@ -140,19 +131,22 @@ class Curve:
 
 @dataclass
 class Costs:
-    """What rounds cost, in seconds; kept from run to run.
+    """What rounds cost, in seconds, and how often drafts are right; kept from run to run.
 
     Attributes:
         verify: a target decode, by rows.
         draft: a draft step, sampling included, by rows.
         switch: what a verify costs more when its rows are not as many as the last time.
         rest: a round's time outside of drafting and verifying.
+        usual: what drafts are worth in general, by their source; what is proposed without a
+            drafter must earn its trust.
     """
 
     verify: Curve = field(default_factory=Curve)
     draft: Curve = field(default_factory=Curve)
     switch: float = 0.0
     rest: float = 0.0
+    usual: dict[str, Usual] = field(default_factory=dict)
 
 
 def token_rates(
@@ -175,76 +169,6 @@ def token_rates(
     return rates
 
 
-@dataclass
-class _Rate:
-    """A share that is counted, with older counts fading."""
-
-    prior: float
-    hits: float = 0.0
-    count: float = 0.0
-
-    def fade(self, keep: float) -> None:
-        self.hits *= keep
-        self.count *= keep
-
-    def add(self, hit: bool) -> None:
-        self.hits += hit
-        self.count += 1
-
-    def value(self, neighbour: float | None = None) -> float:
-        if neighbour is None:
-            return (self.hits + _PRIOR_WEIGHT * self.prior) / (self.count + _PRIOR_WEIGHT)
-        return (self.hits + _NEIGHBOUR_WEIGHT * neighbour) / (self.count + _NEIGHBOUR_WEIGHT)
-
-
-class Acceptance:
-    """How often drafted tokens are right, given that those before them were."""
-
-    def __init__(self, max_depth: int = MAX_DRAFT_DEPTH) -> None:
-        self._luck = 1.0  # how likely it was that no draft was wrong since the last that was
-        self._at = [_Rate(_PRIOR) for _ in range(max_depth)]
-        lower = (0.0, *_CONFIDENCE_EDGES[:-1])
-        self._sure = [_Rate((a + b) / 2) for a, b in zip(lower, _CONFIDENCE_EDGES, strict=True)]
-
-    def observe(self, confidences: Sequence[float], accepted: int) -> None:
-        """Count a draft. What comes after the first wrong token says nothing."""
-        if not confidences:
-            return
-        self._luck *= math.prod(self.by_position()[:accepted])
-        keep = _KEEP_POSITION
-        if self._luck < _SURPRISE:
-            keep = _SURPRISED
-        if self._luck < _SURPRISE or accepted < len(confidences):
-            self._luck = 1.0
-        for rate in self._at:
-            # Those not seen this time fade too: a bad start must not bar a position for ever.
-            rate.fade(keep)
-        for position, confidence in enumerate(confidences[: accepted + 1]):
-            hit = position < accepted
-            self._at[position].add(hit)
-            sure = self._sure[_bin(confidence)]
-            sure.fade(_KEEP_CONFIDENCE)
-            sure.add(hit)
-
-    def by_position(self) -> list[float]:
-        """Chance of each position; one that was rarely seen is expected to be as the one before."""
-        values: list[float] = []
-        for rate in self._at:
-            values.append(rate.value(values[-1] if values else None))
-        return values
-
-    def survivals(self, confidences: Sequence[float]) -> list[float]:
-        """Chances that the first 0, 1, ... all of these tokens are accepted."""
-        chances = [1.0]
-        for confidence in confidences:
-            chances.append(chances[-1] * self._sure[_bin(confidence)].value())
-        return chances
-
-
-def _bin(confidence: float) -> int:
-    return min(bisect_left(_CONFIDENCE_EDGES, confidence), len(_CONFIDENCE_EDGES) - 1)
-
-
 class AutoDepth:
     """The depth that is expected to pay best, round by round.
 
@@ -258,12 +182,13 @@ class AutoDepth:
 
     def __init__(self, costs: Costs, max_depth: int = MAX_DRAFT_DEPTH) -> None:
         self.costs = costs
-        self.acceptance = Acceptance(max_depth)
+        self.acceptance = Acceptance(costs.usual.setdefault(_DRAFTER, Usual()))
         self._free: dict[str, Acceptance] = {}  # of what is proposed without a drafter
         self._max_depth = max_depth
         self._sequences = 1
         self._last_rows = 0
-        self._run = self._mean_run = 1.0  # rounds of the same number of rows
+        self._planned = 0  # the depth of the last plan
+        self._run = self._mean_run = _LONGEST_RUN / 2  # rounds of the same plan
         self._chances: list[float] = []
         self._rate = 0.0
         self._drafting, self._verifying = 0.0, [0.0] * (max_depth + 1)
@@ -278,10 +203,26 @@ class AutoDepth:
         self._chances = self.acceptance.by_position()
         # Asked for several times in a round, and the same until its verify.
         self._drafting = self._draft()
-        self._verifying = [self._verify(depth) for depth in range(self._max_depth + 1)]
-        rates = token_rates(self._chances, self._drafting, self._verifying)
+        steady = [self._verify(depth) for depth in range(self._max_depth + 1)]
+        switch = self.costs.switch / sequences
+        # A change of plan is paid once, and lasts as long as plans have lasted so far.
+        change = switch / min(_LONGEST_RUN, max(self._run, self._mean_run))
+        planned = [
+            verifying + change * (depth != self._planned) for depth, verifying in enumerate(steady)
+        ]
+        rates = token_rates(self._chances, self._drafting, planned)
         self._rate = max(rates)
         best = rates.index(self._rate)
+        if best == self._planned:
+            self._run += 1
+        else:
+            self._mean_run += 0.2 * (self._run - self._mean_run)
+            self._planned, self._run = best, 1.0
+        # What is verified against the plan is paid twice: on the way there and on the way back.
+        self._verifying = [
+            verifying + switch * ((sequences * (depth + 1) != self._last_rows) + (depth != best))
+            for depth, verifying in enumerate(steady)
+        ]
         self._trying = False
         if best:
             self._plain_rounds, self._retry = 0, _FIRST_RETRY
@@ -325,10 +266,12 @@ class AutoDepth:
 
     def take(self, source: str, confidences: Sequence[float]) -> int:
         """As many as make the round worth more than one at the best rate that drafts give."""
+        if source not in self._free:
+            usual = self.costs.usual.setdefault(source, Usual.doubtful())
+            self._free[source] = Acceptance(usual)
         if self._sequences > 1:
             return 0
-        acceptance = self._free.setdefault(source, Acceptance(self._max_depth))
-        values = self._values(acceptance.survivals(confidences))
+        values = self._values(self._free[source].survivals(confidences))
         best = max(values)
         return values.index(best) if best > 0 else 0
 
@@ -359,11 +302,6 @@ class AutoDepth:
             extra = seconds - known
             limit = _OUTLIER * max(self.costs.switch, 0.1 * known)
             self.costs.switch += _SMOOTHING * (min(extra, limit) - self.costs.switch)
-        if rows == self._last_rows:
-            self._run += 1
-        else:
-            self._mean_run += 0.2 * (self._run - self._mean_run)
-            self._run = 1.0
         self._last_rows = rows
 
     def observe_rest(self, seconds: float) -> None:
@@ -388,12 +326,6 @@ class AutoDepth:
         return self.costs.draft.at(self._sequences) / self._sequences
 
     def _verify(self, depth: int) -> float:
-        """Time of a round without its draft steps, as each sequence's share of it.
-
-        A change of rows is paid once and lasts for a while: as long as such changes lasted so far.
-        """
+        """Time of a round without its draft steps, as each sequence's share of it."""
         rows = self._sequences * (depth + 1)
-        seconds = self.costs.verify.at(rows) + self.costs.rest
-        if rows != self._last_rows:
-            seconds += self.costs.switch / min(_LONGEST_RUN, max(self._run, self._mean_run))
-        return seconds / self._sequences
+        return (self.costs.verify.at(rows) + self.costs.rest) / self._sequences

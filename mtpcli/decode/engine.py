@@ -236,7 +236,7 @@ class Engine:
             if not sequence.drafting:
                 continue
             room = min(sequence.room, self._target.draft_room(sequence.n_past))
-            found = sequence.lookup.draft(min(MAX_DRAFT_DEPTH, room))
+            found = sequence.found = sequence.lookup.draft(min(MAX_DRAFT_DEPTH, room))
             if found.tokens and (taken := self.policy.take(found.source, found.confidences)):
                 drafts[index] = found.cut(taken)
             elif depth := min(limit, room):
@@ -301,6 +301,11 @@ class Engine:
             tokens = self._accept(sequence, draft, first)
         accepted = len(tokens) - 1
         self.policy.observe_draft_result(draft.source, draft.confidences, accepted)
+        found, sequence.found = sequence.found, Draft()
+        if found.tokens and found.source != draft.source:
+            # Nobody verified it, but now it is known what it would have been worth.
+            right = _common(found.tokens, tokens)
+            self.policy.observe_draft_result(found.source, found.confidences[: len(tokens)], right)
         sequence.n_past += len(tokens)
         sequence.hidden[:] = self._target.hidden(first + accepted)
         if accepted < len(draft.tokens):

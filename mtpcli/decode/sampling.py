@@ -220,11 +220,12 @@ def draw(
 ) -> Drawn:
     """What `choose` gives, with its probability: among what is kept, or among all if greedy."""
     if config.temperature == 0:
-        token = choose(logits, config, position, ids, constraint, recent)
-        chosen = token if ids is None else int(np.flatnonzero(ids == token)[0])
-        top = logits.max()
+        _penalise(logits, config, ids, recent)
+        best = greedy(logits, _allowed(constraint, ids))
+        top = logits[best] if constraint is None else logits.max()
         weights = np.exp(logits[logits >= top - _WINDOW] - top)
-        return Drawn(token, float(np.exp(logits[chosen] - top) / weights.sum()), None)
+        probability = float(np.exp(logits[best] - top) / weights.sum())
+        return Drawn(best if ids is None else int(ids[best]), probability, None)
     kept = candidates(logits, config, ids, constraint, recent)
     token = pick(kept, config.seed, position)
     at = int(np.flatnonzero(kept.ids == token)[0])

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mtpcli.config import SamplingConfig
 from mtpcli.decode.constraint import Constraint
+from mtpcli.decode.drafters.base import Draft
 from mtpcli.decode.drafters.lookup import LookupIndex
 from mtpcli.decode.metrics import SpeculationStats
 
@@ -77,6 +78,7 @@ class Sequence:
             the token limit; `context`: no cell is left.
         stats: what was drafted and accepted.
         lookup: where its tokens stood before, prompt included.
+        found: what followed there, in the round under way.
         constraint: where the text stands in its grammar; closed with the release.
         released: the slot belongs to others again.
     """
@@ -93,6 +95,7 @@ class Sequence:
         self.finish_reason: FinishReason | None = None
         self.stats = SpeculationStats()
         self.lookup = LookupIndex(request.prompt)
+        self.found = Draft()
         self.constraint: Constraint | None = None
         self.released = False
         self._n_ctx = n_ctx
