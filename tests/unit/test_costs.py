@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mtpcli.costs import costs_file, load_costs, save_costs
+from mtpcli.decode.acceptance import Usual
 from mtpcli.decode.depth import Costs, Curve
 from mtpcli.decode.probe import measure
 from tests.fakes import FakeDrafter, FakeTarget
@@ -20,7 +21,10 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_costs_come_back(tmp_path: Path) -> None:
-    costs = Costs(Curve({1: 0.5, 4: 1.5}), Curve({1: 0.1}), 0.2, 0.3)
+    usual = Usual()
+    usual.at[3].add(True)
+    usual.sure[1].add(False)
+    costs = Costs(Curve({1: 0.5, 4: 1.5}), Curve({1: 0.1}), 0.2, 0.3, {"lookup": usual})
     save_costs(tmp_path / "folder" / "costs.json", costs)
     assert load_costs(tmp_path / "folder" / "costs.json") == costs
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["costs.json"]
@@ -40,6 +44,8 @@ REST = '"draft": {"seconds": {"1": 1}}, "switch": 0, "rest": 0'
         f'{{"verify": {{"seconds": {{"1": NaN}}}}, {REST}}}',
         f'{{"verify": {{"seconds": {{"x": 1}}}}, {REST}}}',
         f'{{"verify": [], {REST}}}',
+        f'{{"verify": {{"seconds": {{"1": 1}}}}, {REST}, "usual": {{"lookup": {{}}}}}}',
+        f'{{"verify": {{"seconds": {{"1": 1}}}}, {REST}, "usual": {{"x": {{"at": []}}}}}}',
     ],
 )
 def test_damaged_costs_are_measured_again(tmp_path: Path, damaged: str) -> None:

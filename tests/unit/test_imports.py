@@ -27,7 +27,9 @@ class Rule:
     allowed: tuple[str, ...] = ()
 
 
-PURE = tuple(f"mtpcli.decode.{name}" for name in ("verify", "sampling", "depth", "metrics"))
+PURE = tuple(
+    f"mtpcli.decode.{name}" for name in ("verify", "sampling", "acceptance", "depth", "metrics")
+)
 RULES = [
     Rule(
         "only the command line draws on terminals",
@@ -80,7 +82,7 @@ RULES = [
             "acceptance, sampling, depth and figures are pure",
             module,
             ("mtpcli", "convert", "os", "io", "pathlib", "sys", "time", "random"),
-            allowed=("mtpcli.errors", "mtpcli.config"),
+            allowed=("mtpcli.errors", "mtpcli.config", "mtpcli.decode.acceptance"),
         )
         for module in PURE
     ),
