@@ -56,6 +56,7 @@ class Fault:
     Attributes:
         kind: `status`, `cut` (the connection breaks), `bytes` (wrong ones), `whole` (ranges are
             not obeyed), `shifted` (another range), `extra` (more bytes than listed).
+        then: what goes wrong after that.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Fault:
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     after: int = 0
+    then: Fault | None = None
 
 
 @dataclass
@@ -111,6 +113,7 @@ class StandIn:
             for fault in self.faults:
                 if fault.name in ("*", name) and fault.kind in kinds:
                     self.faults.remove(fault)
+                    self.faults += [fault.then] if fault.then else []
                     return fault
         return None
 

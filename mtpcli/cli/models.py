@@ -84,9 +84,15 @@ def remove(
     if reference is None:
         raise UsageError(f"{name!r} is no name of a model: `mtpcli list` shows them")
     pulled = store.find(reference)
-    left = [(model, size) for model, size in store.unfinished() if fits(reference, model)]
+    left = [
+        (model, size)
+        for model, size in store.unfinished()
+        if (model == pulled.reference if pulled else fits(reference, model))
+    ]
     if pulled is None and not left:
         raise UsageError(f"no model {reference} was pulled: `mtpcli list` shows what was")
+    if len(left) > 1:
+        raise UsageError(f"{reference}: say which: {', '.join(str(model) for model, _ in left)}")
     what, size = (pulled.reference, pulled.size) if pulled else left[0]
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -170,7 +170,9 @@ def _ambiguous(
         for choice in found
     )
     start = f"no {what} {missing} in {repository}" if missing else f"{repository} has several"
-    example = tags[0] if tags.count(tags[0]) == 1 else PurePosixPath(found[0].name).name
+    smallest = min(found, key=lambda choice: choice.size)
+    unique = tags.count(smallest.tag) == 1
+    example = smallest.tag if unique else PurePosixPath(smallest.name).name
     say = f"--drafter {repository}:{example}" if what == "drafter" else f"{repository}:{example}"
     return UsageError(one_line(f"{start}: say which, as in {say}: {listed}", 2000))
 

@@ -59,7 +59,8 @@ class Half:
         if self.on_kaggle:
             return f"{self.listing.repository}: by kagglehub"
         at = f"{self.listing.repository} at {self.listing.revision[:8]}"
-        return f"{at}: {len(self.files)} files, {bytes_text(self.size)}"
+        files = "1 file" if len(self.files) == 1 else f"{len(self.files)} files"
+        return f"{at}: {files}, {bytes_text(self.size)}"
 
     @property
     def on_kaggle(self) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -215,17 +213,15 @@ def _staging(root: Path, model: Reference) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "blobs").mkdir(exist_ok=True)
         (folder / "name").write_text(str(model), "utf-8")
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise InputError(f"cannot write {error.filename}: {error.strerror}") from None
-    try:
+    with store.locked(folder, model):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{model} is being pulled by another process") from None
-        yield folder
-    finally:
-        os.close(lock)
+            yield folder
+        finally:
+            # Nothing came: nothing is left to go on from.
+            if folder.exists() and not any((folder / "blobs").iterdir()):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _blob(staging: Path, file: RemoteFile) -> Path:

@@ -2,7 +2,7 @@
 
 huggingface_hub lists, and brings the session with its proxies, certificates and token. Files are
 fetched here, because its own download keeps nothing of a broken transfer for the next run and
-believes whatever arrives: https://huggingface.co/docs/hub/api, /docs/hub/storage-backends.
+believes whatever arrives. Plain HTTP serves what Xet, the Hub's own protocol, stores.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Hub:
                     lambda: part.size,
                 )
             if part.digest() != file.checksum:
-                part.delete()
+                part.restart()
                 raise InputError(
                     f"{one_line(where)} did not arrive as it is listed (its checksum differs): "
                     "deleted, pull again"
@@ -152,10 +152,8 @@ class Hub:
 
     @cached_property
     def _library(self) -> Any:
-        # Read when the library is imported. Nothing is told about the user; and Xet's client
-        # neither resumes in a later run nor lets us see what comes: plain HTTP serves all files.
+        # Read when the library is imported: otherwise it tells, and asks, about the user's tools.
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-        os.environ["HF_HUB_DISABLE_XET"] = "1"
         import huggingface_hub
 
         return huggingface_hub
@@ -279,6 +277,8 @@ class _Part:
 
     def __exit__(self, *_error: Any) -> None:
         self._stream.close()
+        if not self.size:
+            self._path.unlink(missing_ok=True)
 
     def write(self, chunk: bytes) -> None:
         if self.size + len(chunk) > self._file.size:
@@ -291,7 +291,7 @@ class _Part:
         self._count(chunk)
 
     def restart(self) -> None:
-        """Forget what came."""
+        """Forget what came; a file of no bytes does not stay."""
         self._stream.truncate(0)
         self._advance(-self.size)
         self._hash, self.size = self._new_hash(), 0
@@ -304,10 +304,6 @@ class _Part:
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._path.replace(blob)
-
-    def delete(self) -> None:
-        self.restart()
-        self._path.unlink()
 
     def _count(self, chunk: bytes) -> None:
         self._hash.update(chunk)

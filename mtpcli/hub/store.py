@@ -6,15 +6,17 @@ its name by one rename. What is on its way is in a folder whose name begins with
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtpcli.errors import ModelError, UsageError
+from mtpcli.errors import InputError, ModelError, UsageError
 from mtpcli.hub.names import Reference, parse, same_tag
 from mtpcli.hub.paths import inside
 from mtpcli.sanitize import one_line
@@ -225,11 +227,35 @@ def remove(pulled: Pulled) -> tuple[int, list[Path]]:
 
 
 def remove_unfinished(reference: Reference) -> int:
-    """Delete what a pull has left that did not come to its end; the bytes that this freed."""
+    """Delete what a pull has left that did not come to its end; the bytes that this freed.
+
+    Raises:
+        InputError: it is going on.
+    """
     folder = models_folder() / PARTIAL / folder_name(reference)
-    freed = folder_size(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    with locked(folder, reference):
+        freed = folder_size(folder)
+        shutil.rmtree(folder, ignore_errors=True)
     return freed
+
+
+@contextmanager
+def locked(folder: Path, reference: Reference) -> Iterator[None]:
+    """Keep other processes out of the folder of a pull on its way.
+
+    Raises:
+        InputError: another process is there.
+    """
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise InputError(f"{reference} is being pulled by another process") from None
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _folders(parent: Path) -> Iterator[Path]:

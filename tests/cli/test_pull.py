@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +22,7 @@ from mtpcli.session import PairPaths, choose_pair
 from tests.conftest import ROOT, Result
 from tests.hub_models import TARGET, add_family
 from tests.hub_stand_in import TOKEN, Fault, StandIn, forget_tokens, hub_stand_in
+from tests.terminal import ENTER, Terminal
 
 DEMO = ROOT / "mtpcli" / "demo"
 
@@ -150,11 +154,74 @@ def test_gated_models(
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"error: {TARGET} is gated: accept its licence at {stand_in.url}/")
     assert "hf auth login" in last and "HF_TOKEN" in last
-    # What has begun can be listed and dropped.
-    listed = run("list")
-    assert listed.stdout == "" and f"unfinished: {TARGET}:Q8_0" in listed.stderr
-    assert run("remove", "e2b", "--yes").exit_code == 0
+    assert "unfinished" not in run("list").stderr, "nothing came"
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     opened = run("pull", "e2b", "--json")
     assert opened.exit_code == 0 and json.loads(opened.stdout)["name"] == TARGET
     assert TOKEN not in opened.stderr + opened.stdout
+
+
+def test_what_has_begun_is_listed_and_can_be_dropped(
+    run: Run, stand_in: StandIn, tmp_path: Path
+) -> None:
+    add_family(stand_in, tmp_path)
+    stand_in.faults = [Fault("tokenizer.json", "status", 418)]
+    failed = run("pull", "e2b")
+    assert failed.exit_code == 4 and failed.stderr.splitlines()[-1].endswith("answers 418")
+    listed = run("list")
+    assert listed.stdout == "" and f"unfinished: {TARGET}:Q8_0" in listed.stderr
+    assert f"`mtpcli pull {TARGET}:Q8_0` goes on" in listed.stderr
+    assert run("remove", "e2b", "--yes").exit_code == 0
+    assert "unfinished" not in run("list").stderr
+
+
+def test_removing_asks_on_a_terminal(run: Run, stand_in: StandIn, tmp_path: Path) -> None:
+    add_family(stand_in, tmp_path)
+    run("pull", "e2b")
+    command = [sys.executable, "-m", "mtpcli", "remove", "e2b"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for key, says in (("n", "nothing deleted"), ("y", "kB freed")):
+        assert run("list").stdout
+        with Terminal(command, env) as terminal:
+            terminal.expect(r"Delete google/gemma-4-E2B-it:Q8_0, 362\.8 kB\? \[y/N\] ")
+            terminal.press(key + ENTER)
+            terminal.expect(says)
+            assert terminal.close() == 0
+    assert not run("list").stdout
+
+
+@pytest.mark.slow
+def test_a_killed_pull_goes_on(run_cli: Run, stand_in: StandIn, tmp_path: Path) -> None:
+    stand_in.add(TARGET, DEMO / "target")
+    stand_in.add(f"{TARGET}-assistant", DEMO / "drafter")
+    name, after = "model.safetensors", 5_000_000
+    folder = tmp_path / "killed"
+    env = {"HF_ENDPOINT": stand_in.url, "HF_HOME": str(tmp_path / "hf")}
+    command = [sys.executable, "-m", "mtpcli", "pull", "e2b"]
+    wait = Fault(name, "status", 429, {"Retry-After": "60"})
+    drafter_comes = Fault(name, "cut", after=2**30)
+    # Twice it is killed while it waits in the middle of the target's weights.
+    for faults in (
+        [drafter_comes, Fault(name, "cut", after=after, then=wait)],
+        [Fault(name, "cut", after=after, then=wait)],
+    ):
+        stand_in.faults = faults
+        killed = {**os.environ, **env, "MTPCLI_MODELS": str(folder), "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen(command, env=killed, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr
+            for line in process.stderr:
+                if "again in 60 s" in line:
+                    process.kill()
+        assert process.returncode == -signal.SIGKILL
+    before = len(stand_in.requests)
+    done = run_cli("pull", "e2b", env={**env, "MTPCLI_MODELS": str(folder)})
+    assert (done.exit_code, done.stdout) == (0, f"{TARGET}:Q8_0\n")
+    assert not [r for r in stand_in.requests[before:] if "tokenizer" in r.path]
+    ranges = [r.headers.get("range") for r in stand_in.requests[before:] if r.host == "storage"]
+    assert len(ranges) == 1 and ranges[0] and int(ranges[0][6:-1]) > after
+    run_cli("pull", "e2b", env={**env, "MTPCLI_MODELS": str(tmp_path / "whole")})
+    results = [
+        {path.name: path.read_bytes() for path in place.rglob("*.gguf")}
+        for place in (folder, tmp_path / "whole")
+    ]
+    assert results[0] == results[1] and len(results[0]) == 2

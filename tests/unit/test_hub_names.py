@@ -101,7 +101,7 @@ def test_a_target_by_its_tag(tag: str, chosen: str) -> None:
 def test_what_is_not_clear_is_a_list(tag: str) -> None:
     with pytest.raises(UsageError) as caught:
         choose_target(files(*UNSLOTH), tag, "unsloth/x")
-    for part in ("UD-Q4_K_XL (", "BF16 (", "Q4_K_M (", "as in unsloth/x:BF16"):
+    for part in ("UD-Q4_K_XL (", "BF16 (", "Q4_K_M (", "as in unsloth/x:Q4_K_M: "):
         assert part in str(caught.value)
     assert "mmproj" not in str(caught.value) and "mtp-" not in str(caught.value)
 
