@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mtpcli.decode.drafters.base import Drafter
     from mtpcli.decode.engine import Engine, Target
     from mtpcli.decode.sequence import Request
+    from mtpcli.llama.context import TargetContext
+    from mtpcli.llama.gguf import GgufFile
     from mtpcli.prompt.template import ChatTemplate, Message
 
 
@@ -79,6 +81,7 @@ class Session:
         paths: the files in use.
         engine: generates.
         sampling: the target's recommended sampling.
+        drafter_name: who drafts, or did until it failed; None for nobody.
         load_seconds: time to load files and create contexts.
         n_ctx: tokens of context per sequence.
     """
@@ -89,14 +92,8 @@ class Session:
         Raises:
             ModelError: a file is missing or damaged, or the two do not fit each other.
         """
-        from mtpcli.costs import costs_file
-        from mtpcli.decode.depth import FixedDepth
-        from mtpcli.decode.drafters.mtp import MtpDrafter
-        from mtpcli.decode.drafters.ordered_head import load_ordered_head
-        from mtpcli.decode.engine import Engine
-        from mtpcli.llama.context import DrafterContext, TargetContext
+        from mtpcli.llama.context import TargetContext
         from mtpcli.llama.gguf import read_metadata
-        from mtpcli.llama.lib import versions
         from mtpcli.llama.model import Model
         from mtpcli.pair import check_pair, check_target
 
@@ -106,6 +103,7 @@ class Session:
         self._on_close: list[Callable[[], None]] = []
         target_file = read_metadata(paths.target)
         check_target(target_file)
+        drafter_file = None
         if paths.drafter:
             # Before llama.cpp sees them: it would end the process on a pair that does not fit.
             drafter_file = read_metadata(paths.drafter)
@@ -117,33 +115,60 @@ class Session:
             self._open.append(self.model)
             context = TargetContext(self.model, runtime)
             self._open.append(context)
-            drafter = None
-            policy: DepthPolicy = FixedDepth(draft.depth or 0)
-            if paths.drafter and draft.depth != 0:
-                head = load_ordered_head(drafter_file) if draft.ordered_head is not False else None
-                if head and draft.ordered_head is None and not head.pays:
-                    head = None
-                drafter_model = Model(paths.drafter, runtime)
-                self._open.append(drafter_model)
-                drafter_context = DrafterContext(
-                    drafter_model, context, stop_before_head=head is not None
-                )
-                drafter = MtpDrafter(drafter_context, head)
-                if draft.depth is None:
-                    files = [paths.target, paths.drafter]
-                    settings = replace(runtime, threads=context.threads, n_ctx=0)
-                    place = (versions(), settings, self.model.devices, head is not None)
-                    policy = self._measured(costs_file(files, *place), context, drafter)
-            self.engine: Engine = Engine(
-                context, drafter, policy, self.model.is_end, rejection=draft.rejection
-            )
+            self.engine = self._make_engine(context, drafter_file, draft, runtime)
             self._open.append(self.engine)
         except BaseException:
             self.close()
             raise
         self.n_ctx = context.n_ctx
-        self.drafter_name = drafter.name if drafter else None
         self.load_seconds = perf_counter() - started
+
+    def _make_engine(
+        self,
+        context: TargetContext,
+        drafter_file: GgufFile | None,
+        draft: DraftConfig,
+        runtime: RuntimeConfig,
+    ) -> Engine:
+        """An engine that drafts, or plainly where nobody is to draft or llama.cpp cannot.
+
+        Raises:
+            ModelError: the drafter's file is damaged.
+        """
+        from mtpcli.costs import costs_file
+        from mtpcli.decode.depth import FixedDepth
+        from mtpcli.decode.drafters.mtp import MtpDrafter
+        from mtpcli.decode.drafters.ordered_head import load_ordered_head
+        from mtpcli.decode.engine import Engine
+        from mtpcli.llama.context import DrafterContext
+        from mtpcli.llama.lib import versions
+        from mtpcli.llama.model import Model
+
+        drafter: Drafter | None = None
+        policy: DepthPolicy = FixedDepth(draft.depth or 0)
+        failure: Exception | None = None
+        if drafter_file and draft.depth != 0:
+            head = load_ordered_head(drafter_file) if draft.ordered_head is not False else None
+            if head and draft.ordered_head is None and not head.pays:
+                head = None
+            model = Model(drafter_file.path, runtime)
+            self._open.append(model)
+            try:
+                made = DrafterContext(model, context, stop_before_head=head is not None)
+                self._open.append(made)
+                drafter = MtpDrafter(made, head)
+                if draft.depth is None:
+                    files = [self.paths.target, drafter_file.path]
+                    settings = replace(runtime, threads=context.threads, n_ctx=0)
+                    place = (versions(), settings, self.model.devices, head is not None)
+                    policy = self._measured(costs_file(files, *place), context, drafter)
+            except (ModelError, MemoryError) as error:
+                failure = error
+        self.drafter_name = drafter.name if drafter else None
+        engine = Engine(context, drafter, policy, self.model.is_end, rejection=draft.rejection)
+        if failure:
+            engine.give_up_drafter(failure)
+        return engine
 
     def _measured(self, file: Path, target: Target, drafter: Drafter) -> AutoDepth:
         """A policy that knows what rounds cost here, from an earlier run or by measuring now."""

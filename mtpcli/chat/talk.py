@@ -71,6 +71,10 @@ class Talk:
         """Leave the engine alone; the session may be closed then."""
         self._ahead.cancel()
 
+    def news(self) -> list[str]:
+        """What was found out about the drafter since the last call."""
+        return self._session.engine.health.news()
+
     def ahead(self) -> None:
         """Decode in the background what the next turn will begin with."""
         self._ahead.begin(self._history())

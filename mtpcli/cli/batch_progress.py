@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from mtpcli.batch.run import Survey, Totals
+    from mtpcli.decode.health import DrafterHealth
 
 _REFRESH_SECONDS = 0.1
 
@@ -97,7 +98,9 @@ def _bar(*columns: str) -> Progress:
     )
 
 
-def summary(totals: Totals, failed: int, drafter: str | None) -> dict[str, Any]:
+def summary(
+    totals: Totals, failed: int, drafter: str | None, health: DrafterHealth
+) -> dict[str, Any]:
     """The figures of `--json-summary`; tokens and times are those of this run.
 
     Args:
@@ -113,7 +116,8 @@ def summary(totals: Totals, failed: int, drafter: str | None) -> dict[str, Any]:
         "completion_tokens": totals.completion_tokens,
         "seconds": round(totals.seconds, 3),
         "tokens_per_second": round(totals.tokens_per_second, 3),
-        "speculation": speculation(totals.stats, drafter),
+        "speculation": speculation(totals.stats, drafter, health.failure),
+        "warnings": health.notices,
     }
 
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from mtpcli.cli import options
+from mtpcli.decode.health import DrafterHealth
 
 if TYPE_CHECKING:
     from mtpcli.batch.job import Job
@@ -32,6 +33,8 @@ class BatchCommand:
         self, given: BatchOptions, paths: PairPaths, draft: DraftConfig, runtime: RuntimeConfig
     ) -> None:
         self._given, self._paths, self._draft, self._runtime = given, paths, draft, runtime
+        # Of the drafter here; those of workers elsewhere are not heard of.
+        self._health = DrafterHealth()
         self._failures = 0
         self._told = False
 
@@ -68,6 +71,7 @@ class BatchCommand:
                 return self._generate_on_ray(given.ray, job, sink, source, rows)
             session = stack.enter_context(job.session())
             worker = job.worker(session)
+            self._health = session.engine.health
             return self._generate(
                 sink, source, rows, lambda run, progress: _by(run, worker, session, progress)
             )
@@ -133,6 +137,7 @@ class BatchCommand:
         if len(sink.done) and not given.quiet:
             _say(f"going on: {len(sink.done)} rows are finished already")
         shown = not given.quiet and sys.stderr.isatty()
+        self._warn()
         with Stop() as stop:
             run = Run(
                 source.rows(),
@@ -148,6 +153,7 @@ class BatchCommand:
                 if stop.signal and not self._told:
                     self._told = True
                     _say("rows under way have a few seconds; a second signal ends at once")
+                self._warn()
                 bar.update(totals)
 
             with _telling_what_is_kept(sink), bar:
@@ -162,7 +168,7 @@ class BatchCommand:
 
         given = self._given
         if given.json_summary:
-            figures = summary(run.totals, sink.failed, drafter)
+            figures = summary(run.totals, sink.failed, drafter, self._health)
             figures |= {
                 "complete": run.complete,
                 "output": given.output,
@@ -208,6 +214,11 @@ class BatchCommand:
         if stop.signal:
             return 130
         return 4 if found.failed else 0
+
+    def _warn(self) -> None:
+        for news in self._health.news():
+            if not self._given.quiet:
+                _say(f"warning: {news}")
 
     def _on_failure(self, row: Row, message: str) -> None:
         self._failures += 1

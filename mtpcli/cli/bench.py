@@ -100,6 +100,7 @@ def bench(
                     session, few, modes, sampling, runs=runs, max_tokens=max_tokens,
                     progress=say,
                 )  # fmt: skip
+                output.warn(session.engine.health)
         say("draft steps, by head")
         # Made-up drafters differ in what they say, not in what it costs.
         heads = bench_heads.compare(pairs[0][0], runtime, sampling)

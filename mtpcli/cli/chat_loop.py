@@ -41,6 +41,7 @@ class Chat:
 
     def run(self, source: Input) -> None:
         """Until the end of input, or until the user leaves."""
+        self._warn()
         with deaf_to_interrupts() if self.interactive else nullcontext():
             self._run(source)
 
@@ -91,6 +92,10 @@ class Chat:
         else:
             self._show(lambda stopped: self.talk.answer(message, stopped), message)
 
+    def _warn(self) -> None:
+        for news in self.talk.news():
+            self.screen.note(f"warning: {news}")
+
     def _show(self, answer: Answer, message: str) -> None:
         reports = self.talk.totals.reports
         before = len(reports)
@@ -106,6 +111,7 @@ class Chat:
             if not self.interactive:
                 raise
         self.screen.end()
+        self._warn()
         report = reports[-1] if len(reports) > before else None
         if report is None or not report.kept:
             # Nothing was answered: as if it had not been asked, but there to be asked better.

@@ -70,6 +70,7 @@ def demo(
         found = bench.run(
             session, workloads, [bench.PLAIN, mode], sampling, runs=runs, max_tokens=256
         )
+        output.warn(session.engine.health)
     rows = [_row(plain, drafted) for plain, drafted in found]
     if as_json:
         output.print_json(

@@ -96,6 +96,8 @@ def generate(
     options.say_which_model(paths)
     draft = DraftConfig(draft_depth, rejection=verify is options.Verification.REJECTION)
     with Session(paths, draft, replace(runtime, n_ctx=ctx)) as session:
+        health = session.engine.health
+        output.warn(health)
         sampling = options.sampling(
             session.sampling,
             seed=seed,
@@ -130,6 +132,7 @@ def generate(
             output.print_json({**result, "thought": stream.thought} if thinking else result)
         else:
             writer.end()
+        output.warn(health)
         limit = _LIMITS.get(sequence.finish_reason or "")
         if grammar_text is not None and limit:
             output.note(f"cut at the {limit}: the answer is not complete")
@@ -156,10 +159,13 @@ def _result(session: Session, sequence: Sequence, text: str) -> dict[str, Any]:
             "prompt_tokens": len(sequence.request.prompt),
             "completion_tokens": len(tokens),
         },
-        "speculation": output.speculation(sequence.stats, session.drafter_name),
+        "speculation": output.speculation(
+            sequence.stats, session.drafter_name, session.engine.health.failure
+        ),
         "timings": output.timings(session.load_seconds, session.engine.timings, len(tokens)),
         "seed": sequence.request.sampling.seed,
         "model": str(session.paths.target),
+        "warnings": session.engine.health.notices,
     }
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any
 
+from mtpcli.decode.health import DrafterHealth
 from mtpcli.decode.metrics import SpeculationStats, Timings
 from mtpcli.prompt.thinking import Channel, Pieces
 from mtpcli.sanitize import visible
@@ -17,6 +18,12 @@ _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 def note(message: str) -> None:
     """One line for the person, on standard error."""
     print(f"mtpcli: {visible(message)}", file=sys.stderr, flush=True)
+
+
+def warn(health: DrafterHealth) -> None:
+    """What was found out about the drafter since the last call."""
+    for notice in health.news():
+        note(f"warning: {notice}")
 
 
 def wants_colour(stream: Any) -> bool:
@@ -64,10 +71,13 @@ class AnswerWriter:
         sys.stdout.flush()
 
 
-def speculation(stats: SpeculationStats, drafter: str | None) -> dict[str, Any]:
-    """The `speculation` object of JSON output."""
+def speculation(
+    stats: SpeculationStats, drafter: str | None, failure: str | None
+) -> dict[str, Any]:
+    """The `speculation` object of JSON output; `failure` is why the drafter was given up."""
     return {
         "drafter": drafter,
+        "failure": failure,
         "rounds": stats.rounds,
         "drafted": stats.drafted,
         "accepted": stats.accepted,

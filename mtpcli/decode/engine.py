@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from mtpcli.config import MAX_DRAFT_DEPTH, SamplingConfig
 from mtpcli.decode import sampling, verify
-from mtpcli.decode.depth import DepthPolicy
+from mtpcli.decode.depth import DepthPolicy, FixedDepth
 from mtpcli.decode.drafters.base import Draft, Drafter, DraftRequest
+from mtpcli.decode.health import DrafterHealth
 from mtpcli.decode.metrics import Timings
 from mtpcli.decode.sequence import TARGET, Request, Sequence
-from mtpcli.errors import InputError
+from mtpcli.errors import InputError, MtpError
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -62,6 +63,7 @@ class Engine:
     Attributes:
         policy: how far to draft; it may be exchanged between rounds.
         timings: seconds by phase since the engine was made.
+        health: of the drafter; its notices are for the user.
     """
 
     def __init__(
@@ -87,6 +89,14 @@ class Engine:
         # Free slots, each with the tokens whose cells are still in it.
         self._free: dict[int, list[int]] = {slot: [] for slot in range(target.n_seq)}
         self.timings = Timings()
+        self.health = DrafterHealth()
+
+    def give_up_drafter(self, error: BaseException) -> None:
+        """Go on without the drafter, which failed: the same text, only slower."""
+        self.health.failed(error)
+        if self._drafter:
+            self._drafter.close()
+        self._drafter, self.policy = None, FixedDepth(0)
 
     def close(self) -> None:
         """Free the drafter, then the context that it reads."""
@@ -255,7 +265,11 @@ class Engine:
                 )
         if self._drafter and requests:
             decoding, started = self._drafter.decode_seconds, perf_counter()
-            made = self._drafter.draft(requests, self.policy.go_on)
+            try:
+                made = self._drafter.draft(requests, self.policy.go_on)
+            except (MtpError, MemoryError) as error:
+                self.give_up_drafter(error)
+                return drafts
             seconds = perf_counter() - started
             steps = max(len(draft.tokens) for draft in made)
             self.policy.observe_draft(len(requests), steps, seconds)
@@ -301,6 +315,8 @@ class Engine:
             tokens = self._accept(sequence, draft, first)
         accepted = len(tokens) - 1
         self.policy.observe_draft_result(draft.source, draft.confidences, accepted)
+        if self._drafter and draft.source == self._drafter.name and draft.tokens:
+            self.health.observe(accepted)
         found, sequence.found = sequence.found, Draft()
         if found.tokens and found.source != draft.source:
             # Nobody verified it, but now it is known what it would have been worth.

@@ -61,8 +61,14 @@ class Distribution:
 
 
 def greedy(logits: FloatArray, allowed: Allowed | None = None) -> int:
-    """The most likely token of float32 `[n_vocab]`; of equals the one with the smallest id."""
+    """The most likely token of float32 `[n_vocab]`; of equals the one with the smallest id.
+
+    Raises:
+        ModelError: the logits are not numbers.
+        DeadEnd: no token at all is allowed.
+    """
     best = logits.argmax()
+    _check(logits[best])
     if allowed is None or allowed(np.array([best]))[0]:
         return int(best)
     return int(_best_allowed(logits, _WIDER, allowed)[0])
@@ -86,9 +92,8 @@ def distribution(
         DeadEnd: no token at all is allowed.
     """
     best = logits.max()
+    _check(best)
     ids = np.flatnonzero(logits >= best - _WINDOW) if config.top_k else np.arange(logits.size)
-    if not ids.size or np.isnan(best):
-        raise ModelError("the model returned logits that are not numbers: is the file damaged?")
     kept = logits[ids]
     if np.exp(kept - best).sum() * config.top_p <= 1.0:
         # The best token alone reaches top-p, as it mostly does: nothing to sort.
@@ -118,6 +123,12 @@ def distribution(
         likely = scores >= scores[0] + np.log(config.min_p)
         ids, scores = ids[likely], scores[likely]
     return Distribution(ids, scores / config.temperature)
+
+
+def _check(best: np.float32) -> None:
+    """See that the largest logit is a number; if one of them is none, it is the largest."""
+    if not np.isfinite(best):
+        raise ModelError("the model returned logits that are not numbers: is the file damaged?")
 
 
 def _allowed(constraint: Constraint | None, ids: IdArray | None) -> Allowed | None:

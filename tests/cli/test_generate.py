@@ -17,7 +17,17 @@ from tests.conftest import ROOT, Pair, Result
 Run = Callable[..., Result]
 
 PROMPT = "Write a short story about a brave cat named Leo who finds a key."
-JSON_KEYS = ["text", "tokens", "finish_reason", "usage", "speculation", "timings", "seed", "model"]
+JSON_KEYS = [
+    "text",
+    "tokens",
+    "finish_reason",
+    "usage",
+    "speculation",
+    "timings",
+    "seed",
+    "model",
+    "warnings",
+]
 
 
 @pytest.fixture
@@ -70,6 +80,7 @@ def test_json_without_a_drafter(generate: Run) -> None:
     answer = json.loads(generate(PROMPT, "--json", "--no-draft", "-n", "5").stdout)
     assert answer["speculation"] == {
         "drafter": None,
+        "failure": None,
         "rounds": 4,
         "drafted": 0,
         "accepted": 0,

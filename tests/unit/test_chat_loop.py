@@ -34,6 +34,9 @@ class ScriptedTalk:
         self.log: list[str] = []
         self.on_start: Callable[[], None] = lambda: None
 
+    def news(self) -> list[str]:
+        return []
+
     def ahead(self) -> None:
         self.log.append("ahead")
 
