@@ -191,6 +191,11 @@ class Engine:
             if sequence.constraint:
                 sequence.constraint.close()
 
+    @property
+    def free_slots(self) -> int:
+        """How many more sequences can start now."""
+        return len(self._free)
+
     def held(self, prompt: list[int]) -> int:
         """How many of the first tokens of a prompt have their cells in a free slot."""
         return max(_common(cells, prompt) for cells in self._free.values())
