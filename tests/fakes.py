@@ -77,6 +77,7 @@ class FakeTarget:
         self._contexts: list[list[int]] = []
 
     def prefill(self, seq: int, start: int, tokens: list[int]) -> None:
+        assert tokens, "no row, so no logits"
         for offset, token in enumerate(tokens):
             self._put(seq, start + offset, token)
         self._contexts = [list(self.cells[seq])]

@@ -23,8 +23,8 @@ _EVENTS = (
     "cancel",
     "pause",
     "depth",
-    "save",
-    "restore",
+    *["save"] * 2,
+    *["restore"] * 2,
 )
 Script = list[tuple[str, int]]
 SCRIPTS: st.SearchStrategy[Script] = st.lists(

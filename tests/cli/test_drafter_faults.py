@@ -112,6 +112,7 @@ def test_a_batch_of_several_sequences(
     assert figures["speculation"]["failure"] in figures["warnings"][0]
 
 
+@pytest.mark.slow
 def test_a_chat_goes_on(faulty: Faulty, run_cli: Faulty, demo_pair: Pair) -> None:
     turns = f"{PROMPT}\nAnd then?\nWhat is 2 + 3?\n"
     options = ("--seed", "4", "-n", "40", "--draft-depth", "3")

@@ -95,7 +95,7 @@ ARGUMENTS = (
 TURNS = [("start", 1), *[("step", 0)] * 9, ("cancel", 0), ("save", 0), ("go on", 4), ("step", 0)]
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, deadline=None, max_examples=50)
 @example(script=[*TURNS, ("restore", 0), *TURNS], n_seq=2, ring=7, fails_after=None)
 @given(*ARGUMENTS)
 def test_each_has_the_text_it_has_alone(
