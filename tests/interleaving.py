@@ -12,7 +12,7 @@ from mtpcli.config import SamplingConfig
 from mtpcli.decode.depth import FixedDepth
 from mtpcli.decode.engine import Engine
 from mtpcli.decode.sequence import Request, Sequence
-from tests.unit.test_engine import Whim
+from tests.fakes import Whim
 
 # What happens, some of it more often. A number says to which, or how much.
 _EVENTS = (
