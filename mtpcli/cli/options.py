@@ -45,6 +45,22 @@ def files(*endings: str) -> Callable[[str], list[str]]:
     return complete
 
 
+def files_and_models(incomplete: str) -> list[str]:
+    """Shell completion by GGUF files and by models that were pulled.
+
+    Without tags: a colon ends a word for some shells.
+    """
+    from mtpcli.hub.names import FAMILY
+    from mtpcli.hub.store import models
+
+    pulled = {model.name for model in models()}
+    pulled |= {short for short, name in FAMILY.items() if name in pulled}
+    return [
+        *sorted(name for name in pulled if name.startswith(incomplete)),
+        *files(".gguf")(incomplete),
+    ]
+
+
 def _drafter(context: typer.Context, value: Path | None) -> Path | None:
     """A drafter of the config file goes with the file's model, not with another one."""
 
@@ -63,7 +79,7 @@ Model = Annotated[
         "-m",
         envvar="MTPCLI_MODEL",
         show_envvar=False,
-        autocompletion=files(".gguf"),
+        autocompletion=files_and_models,
         help="Target GGUF file, or a pulled model's name. Without it: $MTPCLI_MODEL, "
         "else the embedded demo pair.",
         rich_help_panel=_MODEL,
@@ -87,7 +103,7 @@ Drafter = Annotated[
     typer.Option(
         callback=_drafter,
         help="Drafter GGUF file, or a pulled model's name. Without it: the one that fits.",
-        autocompletion=files(".gguf"),
+        autocompletion=files_and_models,
         rich_help_panel=_DRAFTING,
     ),
 ]

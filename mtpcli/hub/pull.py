@@ -218,9 +218,14 @@ def _staging(root: Path, model: Reference) -> Iterator[Path]:
     with store.locked(folder, model):
         try:
             yield folder
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise InputError(f"cannot write {error.filename}: {error.strerror}") from None
         finally:
-            # Nothing came: nothing is left to go on from.
-            if folder.exists() and not any((folder / "blobs").iterdir()):
+            places = (folder / "blobs", folder / "checkpoints")
+            if not any(path.is_file() for place in places for path in place.rglob("*")):
+                # Nothing came: nothing is left to go on from.
                 shutil.rmtree(folder, ignore_errors=True)
 
 

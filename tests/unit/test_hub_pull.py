@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import shutil
@@ -318,6 +319,24 @@ def test_what_others_put_there_stays(pull: Puller, stand_in: StandIn, tmp_path: 
     with pytest.raises(ModelError, match="holds files that are not of a pull"):
         pull("e2b")
     assert contents(folder) == {"mine.txt": b"mine"}
+
+
+def test_a_folder_that_cannot_be_written(
+    pull: Puller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MTPCLI_MODELS", str(tmp_path / "file"))
+    with pytest.raises(InputError, match="cannot write .*file"):
+        pull("e2b")
+    monkeypatch.setenv("MTPCLI_MODELS", str(tmp_path / "models"))
+
+    def full(self: Path, *_arguments: Any) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        pull("e2b")
+    assert store.models() == []
 
 
 class FakeKaggle(types.ModuleType):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mtpcli.cli.options import files_and_models
 from mtpcli.errors import ModelError, UsageError
 from mtpcli.hub import store
 from mtpcli.hub.names import Reference
@@ -137,3 +138,14 @@ def test_unfinished_pulls(folder: Path) -> None:
     assert store.models() == []
     assert store.remove_unfinished(Reference("a/b", "Q8_0")) == 13
     assert store.unfinished() == []
+
+
+def test_completion_offers_them(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    add(folder, "google/gemma-4-E2B-it")
+    add(folder, "google/gemma-4-E2B-it", "Q4_0")
+    (tmp_path / "e2b.gguf").touch()
+    assert files_and_models("e") == ["e2b", "e2b.gguf"]
+    assert files_and_models("goo") == ["google/gemma-4-E2B-it"]
