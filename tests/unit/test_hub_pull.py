@@ -326,7 +326,7 @@ def test_a_folder_that_cannot_be_written(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("MTPCLI_MODELS", str(tmp_path / "file"))
-    with pytest.raises(InputError, match="cannot write .*file"):
+    with pytest.raises(InputError, match=r"cannot write .*file"):
         pull("e2b")
     monkeypatch.setenv("MTPCLI_MODELS", str(tmp_path / "models"))
 
