@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+RPC    := .venv-rpc
 # More arguments for pytest: make test ARGS="-k sampling"
 ARGS   ?=
 MINUTES ?= 60
@@ -12,7 +13,7 @@ TORCH       ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow test-ray soak lint reference bench bench-peer picture
+.PHONY: help setup demo test slow test-ray rpc test-rpc soak lint reference bench bench-peer picture
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,11 @@ soak: setup ## an hour of batches and chats in one process: memory, handles, tex
 
 test-ray: $(VENV)/.ready-ray ## run the tests of batches on a Ray cluster (installs Ray)
 	$(BIN)/python -m pytest -m ray $(ARGS)
+
+rpc: $(RPC)/.ready ## make .venv-rpc, where llama.cpp has its RPC backend (compiles it: 5 to 20 minutes)
+
+test-rpc: rpc ## run the tests of models spread over RPC servers
+	$(RPC)/bin/python -m pytest -m rpc $(ARGS)
 
 lint: setup ## check format, style and types
 	$(BIN)/ruff format --check .
@@ -68,4 +74,11 @@ $(VENV)/.ready-reference: $(VENV)/.ready
 
 $(VENV)/.ready-ray: $(VENV)/.ready
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,ray]'
+	@touch $@
+
+# Without pip's cache, whose wheel was built otherwise.
+$(RPC)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(RPC)
+	CMAKE_ARGS="-DGGML_RPC=on" $(RPC)/bin/python -m pip install --disable-pip-version-check \
+		--no-cache-dir --no-binary llama-cpp-python -e '.[dev]'
 	@touch $@

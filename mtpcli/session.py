@@ -95,6 +95,7 @@ class Session:
         from mtpcli.llama.context import TargetContext
         from mtpcli.llama.gguf import read_metadata
         from mtpcli.llama.model import Model
+        from mtpcli.llama.rpc import add_servers
         from mtpcli.pair import check_pair, check_target
 
         started = perf_counter()
@@ -110,6 +111,7 @@ class Session:
             check_pair(target_file, drafter_file)
         self.sampling = recommended_sampling(target_file.metadata)
         self._template_source = target_file.metadata.get("tokenizer.chat_template")
+        add_servers(runtime.rpc)
         try:
             self.model = Model(paths.target, runtime)
             self._open.append(self.model)

@@ -8,6 +8,8 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from mtpcli.batch.crew import Hand, WorkerDied
@@ -56,6 +58,10 @@ class RayCluster:
         self._ray = _import_ray()
         self._folder: str | None = None
         self._hired: list[Any] = []
+        self._quiet = ExitStack()
+        # Ray prints what happens to workers on standard output, which is for answers.
+        nowhere = self._quiet.enter_context(Path(os.devnull).open("w"))  # noqa: SIM115
+        self._quiet.enter_context(redirect_stdout(nowhere))
         try:
             if address == "local":
                 self.workers = workers or 1
@@ -151,6 +157,7 @@ class RayCluster:
                 self._ray.kill(worker)
             self._ray.shutdown()
         self._hired.clear()
+        self._quiet.close()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None

@@ -17,6 +17,7 @@ from mtpcli.cli.inspect import inspect_files
 from mtpcli.cli.models import list_models, remove
 from mtpcli.cli.plan import plan
 from mtpcli.cli.pull import pull
+from mtpcli.cli.rpc_server import rpc_server
 
 app = typer.Typer(
     name="mtpcli",
@@ -35,6 +36,7 @@ app.command()(convert)
 app.command("inspect")(inspect_files)
 app.command()(demo)
 app.command()(bench)
+app.command("rpc-server")(rpc_server)
 
 
 def _show_version(wanted: bool) -> None:

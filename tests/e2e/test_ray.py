@@ -79,7 +79,9 @@ def below(pid: int) -> dict[int, str]:
         if path.name.isdecimal():
             try:
                 stat = (path / "stat").read_text()
-                line = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                line = (
+                    (path / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                )
             except OSError:
                 continue
             state, parent = stat.rpartition(")")[2].split()[:2]
