@@ -109,6 +109,7 @@ def settings(
         # With some quantisations a row's last bits depend on how many are decoded together.
         "--parallel": given.parallel,
         "--device": list(runtime.devices),
+        "--rpc": len(runtime.rpc),
         "--gpu-layers": runtime.gpu_layers,
         "--cpu-moe": runtime.cpu_moe,
         "--kv-type": runtime.kv_type,

@@ -28,6 +28,23 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
+def _servers(text: str | None) -> tuple[str, ...]:
+    """Addresses of RPC servers, with a warning of those that strangers may reach."""
+    if not text:
+        return ()
+    from mtpcli.cli.output import note
+    from mtpcli.llama import rpc
+
+    endpoints = rpc.parse_endpoints(text)
+    for endpoint in endpoints:
+        if rpc.public(endpoint.partition(":")[0]):
+            note(
+                f"warning: {endpoint} is a public address, and RPC has neither passwords nor "
+                f"encryption: {rpc.SAFE}"
+            )
+    return endpoints
+
+
 def _runtime(
     threads: options.Threads = 0,
     device: Annotated[
@@ -35,6 +52,15 @@ def _runtime(
         typer.Option(
             metavar="NAME,...",
             help="Devices, as `mtpcli devices` lists them, or cpu. Default: the GPUs there are.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    rpc: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT,...",
+            help="Spread the model over these machines, too, where `mtpcli rpc-server` runs. "
+            "There are no passwords: loopback, VPN or SSH tunnel only.",
             rich_help_panel=_PANEL,
         ),
     ] = None,
@@ -75,6 +101,7 @@ def _runtime(
         kv_type=kv_type,
         flash_attn=flash_attn,
         mmap=mmap,
+        rpc=_servers(rpc),
     )
 
 

@@ -151,9 +151,8 @@ def _text(value: bytes | None) -> str:
 
 @functools.cache
 def _ggml() -> Any:
-    """libggml, which knows the backends; the binding has loaded it."""
-    llama.load()
-    library = ctypes.CDLL(str(llama.library_path("ggml")))
+    """libggml, which knows the backends."""
+    library = llama.ggml()
     for name in ("ggml_backend_dev_count", "ggml_backend_reg_count"):
         getattr(library, name).restype = ctypes.c_size_t
     for name in ("ggml_backend_dev_get", "ggml_backend_reg_get"):
@@ -164,7 +163,7 @@ def _ggml() -> Any:
 
 @functools.cache
 def _base() -> Any:
-    library = ctypes.CDLL(str(llama.library_path("ggml-base")))
+    library = llama.ggml()
     library.ggml_backend_dev_get_props.restype = None
     library.ggml_backend_dev_get_props.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     library.ggml_backend_dev_backend_reg.restype = ctypes.c_void_p

@@ -77,6 +77,15 @@ def ggml_base() -> Any:
     return ctypes.CDLL(str(library_path("ggml-base")))
 
 
+def ggml() -> Any:
+    """A handle of its own of libllama, as the binding has loaded it: libggml is found through it.
+
+    The files of one library may be copies of each other, and to load libggml by another name
+    would give a second list of devices.
+    """
+    return ctypes.CDLL(load()._lib._name)
+
+
 def library_path(stem: str) -> Path:
     """The file of one of llama.cpp's libraries, `ggml-base` for example."""
     spec = importlib.util.find_spec("llama_cpp")

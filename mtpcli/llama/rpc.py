@@ -19,6 +19,7 @@ from typing import Any
 
 from mtpcli.errors import UsageError
 from mtpcli.llama import lib as llama
+from mtpcli.llama.devices import choose_devices, devices
 
 PORT = 50052
 SAFE = "use loopback with an SSH tunnel (`ssh -L 50052:localhost:50052 HOST`), or a VPN"
@@ -27,7 +28,6 @@ _MAJOR, _MINOR = 7, 0
 _HELLO = struct.pack("<BQ24x", 14, 24)
 _REPLY = struct.Struct("<Q3B25x")
 _SECONDS = 5.0
-_CPU, _GPU, _INTEGRATED_GPU = range(3)  # ggml_backend_dev_type
 
 
 def parse_endpoints(text: str) -> tuple[str, ...]:
@@ -118,20 +118,13 @@ def serve(host: str, port: int, threads: int) -> None:
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UsageError(f"cannot listen on {host}:{port}: {reason}") from None
-    devices = _devices()
-    handles = (ctypes.c_void_p * len(devices))(*devices)
-    start(f"{host}:{port}".encode(), None, threads, len(devices), handles)
+    lent = choose_devices(()) or [device for device in devices() if device.kind == "cpu"]
+    handles = (ctypes.c_void_p * len(lent))(*(device.handle for device in lent))
+    start(f"{host}:{port}".encode(), None, threads, len(lent), handles)
     raise UsageError(f"llama.cpp cannot serve {host}:{port}")
 
 
-@functools.cache
-def _library() -> Any:
-    """libllama as the binding has loaded it, through which its own libggml is found.
-
-    The files of a library may be copies of each other: to load another one would give a second
-    list of devices.
-    """
-    return ctypes.CDLL(llama.load()._lib._name)
+_library = functools.cache(llama.ggml)
 
 
 @functools.cache
@@ -160,19 +153,6 @@ def _function(name: str, result: Any, *arguments: Any) -> Any:
     address.restype, address.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]
     found = address(_backend(), f"ggml_backend_rpc_{name}".encode())
     return ctypes.CFUNCTYPE(result, *arguments)(found)
-
-
-def _devices() -> list[int]:
-    """llama.cpp's handles of the GPUs, or else of the CPU."""
-    library = _library()
-    library.ggml_backend_dev_count.restype = ctypes.c_size_t
-    library.ggml_backend_dev_get.restype = ctypes.c_void_p
-    library.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-    library.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
-    found = [library.ggml_backend_dev_get(n) for n in range(library.ggml_backend_dev_count())]
-    kinds = {handle: library.ggml_backend_dev_type(handle) for handle in found}
-    gpus = [handle for handle, kind in kinds.items() if kind in (_GPU, _INTEGRATED_GPU)]
-    return gpus or [handle for handle, kind in kinds.items() if kind == _CPU]
 
 
 @functools.cache
