@@ -109,6 +109,7 @@ def _speed(
         layers=found.layers,
         sample_bytes=found.sample_bytes,
         seconds=found.seconds,
+        spread=found.spread,
     )
 
 

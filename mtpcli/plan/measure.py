@@ -28,7 +28,7 @@ from mtpcli.plan import samples as small
 from mtpcli.plan.blueprint import Subject
 
 _CONTEXT = 1024
-_LAPS = 2
+_LAPS, _AT_LEAST = 3, 2
 _BUDGET = 30.0  # seconds after which no further lap is begun
 _PROMPT_BUDGET = 15.0
 _PROMPT_ROWS = (512, 256, 128, 64)
@@ -52,6 +52,7 @@ class Measured:
         sample_bytes: of the files that were made for it.
         layers: how many of the model's were measured.
         seconds: how long it took.
+        spread: how much more the same decode took at another time, typically; 0.1 is a tenth.
     """
 
     costs: Costs
@@ -61,6 +62,7 @@ class Measured:
     sample_bytes: int
     layers: int
     seconds: float
+    spread: float
 
 
 def measure(subject: Subject, threads: int = 0, progress: Progress | None = None) -> Measured:
@@ -101,7 +103,7 @@ def measure(subject: Subject, threads: int = 0, progress: Progress | None = None
                 path.unlink()
         small.forget_random_rows()
         say("measuring", 0.3)
-        verify = bench.verify(lambda share: say("measuring", 0.3 + 0.5 * share))
+        verify, spread = bench.verify(lambda share: say("measuring", 0.3 + 0.5 * share))
         rows, prompt = bench.prompt(verify[max(verify)], max(verify))
         say("measuring", 0.95)
         costs = bench.costs()
@@ -119,6 +121,7 @@ def measure(subject: Subject, threads: int = 0, progress: Progress | None = None
         total,
         len({layer for sample in chosen for layer in sample.layers}),
         perf_counter() - started,
+        spread,
     )
 
 
@@ -145,24 +148,29 @@ class _Bench:
         context_ = TargetContext(model, RuntimeConfig(n_ctx, 1, self._threads))
         self._targets.append(self._stack.enter_context(context_))
 
-    def verify(self, progress: Callable[[float], None]) -> dict[int, small.FloatArray]:
-        """Least seconds of decodes, by rows: float64 `[samples]`.
+    def verify(
+        self, progress: Callable[[float], None]
+    ) -> tuple[dict[int, small.FloatArray], float]:
+        """Least seconds of decodes by rows, float64 `[samples]`, and how much laps differ.
 
         All samples take turns, so that a machine that gets slower or faster does not pass for
         layers that cost more or less.
         """
-        best = {rows: np.full(len(self._targets), np.inf) for rows in probe.ROWS}
+        laps = []
         started = perf_counter()
         for lap in range(_LAPS):
-            if lap and perf_counter() - started > _BUDGET:
+            if lap >= _AT_LEAST and perf_counter() - started > _BUDGET:
                 break
+            times = np.empty((len(probe.ROWS), len(self._targets)))
             for number, rows in enumerate(probe.ROWS):
                 for index, target in enumerate(self._targets):
                     probe.verify_seconds(target, rows)  # another graph than the last one
-                    seconds = min(probe.verify_seconds(target, rows) for _ in range(2))
-                    best[rows][index] = min(best[rows][index], seconds)
+                    times[number, index] = min(probe.verify_seconds(target, rows) for _ in range(2))
                 progress((lap + number / len(probe.ROWS)) / _LAPS)
-        return best
+            laps.append(times)
+        least = np.min(laps, axis=0)
+        spread = float(np.median(np.max(laps, axis=0) / least)) - 1
+        return dict(zip(probe.ROWS, least, strict=True)), spread
 
     def prompt(self, known: small.FloatArray, rows: int) -> tuple[int, small.FloatArray]:
         """Rows of a part of a prompt, as many as there is time for, and seconds by sample."""

@@ -10,6 +10,7 @@ from mtpcli.plan.speed import Rate
 from mtpcli.units import bytes_text
 
 _FAST, _READING, _SLOW = 20.0, 7.0, 2.0  # tokens per second
+_BUSY = 0.15
 _MUCH = 1.15  # times plain decoding
 
 
@@ -46,6 +47,7 @@ class Speed:
         parts_ms: a decode of one row by part.
         layers: how many were measured.
         sample_bytes, seconds: what measuring took.
+        spread: by how much times of the same decode differed, typically.
     """
 
     prompt: float
@@ -59,6 +61,7 @@ class Speed:
     layers: int
     sample_bytes: int
     seconds: float
+    spread: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,7 @@ def _speed_json(speed: Speed) -> dict[str, Any]:
         "measured_layers": speed.layers,
         "sample_bytes": speed.sample_bytes,
         "seconds": round(speed.seconds, 1),
+        "spread": round(speed.spread, 3),
     }
 
 
@@ -198,7 +202,16 @@ def _about_speed(report: Report) -> list[str]:
         said = f"It is slow: {plain}; use it for answers that can wait."
     else:
         said = f"It is too slow to talk to: {plain}; use it for batches that run overnight."
-    return [said, *_about_drafting(speed)]
+    return [said, *_about_drafting(speed), *_about_noise(speed)]
+
+
+def _about_noise(speed: Speed) -> list[str]:
+    if speed.spread < _BUSY:
+        return []
+    return [
+        "The machine was busy meanwhile: times of the same decode differed by "
+        f"{speed.spread:.0%}. Plan again when it is idle."
+    ]
 
 
 def _about_drafting(speed: Speed) -> list[str]:

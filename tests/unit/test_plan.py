@@ -304,3 +304,9 @@ def test_advice_about_drafting(
     told = replace(speed, pays_from=pays, rates=[rate_at(costs, share) for share in shares])
     assert re.search(said, report(speed=told).advice[-1])
     assert report(speed=replace(speed, rates=[])).advice[-1] == "No drafter is known for it."
+
+
+def test_advice_about_a_busy_machine() -> None:
+    speed = report().speed
+    assert speed
+    assert "differed by 40%" in report(speed=replace(speed, spread=0.4)).advice[-1]
