@@ -136,6 +136,8 @@ class TargetContext(_Context):
         params = _params(config, n_ctx)
         params.n_batch = params.n_ubatch = max(_PROMPT_BATCH, rows)
         params.n_outputs_max = rows
+        # Before the context: nothing that can fail comes when it is there, and nobody to free it.
+        self.batch = Batch(params.n_batch)
         super().__init__(model, params, "context")
         self.n_ctx = n_ctx
         self.n_seq = config.n_seq
@@ -150,7 +152,6 @@ class TargetContext(_Context):
         if self._window and not config.swa_full:
             cells = min(cells, self._window + self._lib.llama_n_ubatch(self.handle))
         self._ring = -(-cells // _CELLS) * _CELLS
-        self.batch = Batch(params.n_batch)
         self._logits: FloatArray = np.empty((0, model.n_vocab), np.float32)
         self._hidden: FloatArray = np.empty((0, model.n_embd_out), np.float32)
 
@@ -256,9 +257,9 @@ class DrafterContext(_Context):
         self._tap = _NormTap(target.n_seq, model.n_embd) if stop_before_head else None
         if self._tap:
             params.cb_eval = self._tap.callback
+        self.batch = Batch(target.n_seq, model.n_embd_out)
         super().__init__(model, params, "drafter's context")
         self._ext.llama_set_embeddings_nextn(self.handle, True, True)
-        self.batch = Batch(target.n_seq, model.n_embd_out)
         self._logits: FloatArray = np.empty((0, model.n_vocab), np.float32)
         self._hidden: FloatArray = np.empty((0, model.n_embd_out), np.float32)
 

@@ -1,0 +1,111 @@
+"""What llama.cpp gave is given back, whatever fails on the way, and only once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from mtpcli.config import DraftConfig, RuntimeConfig
+from mtpcli.llama import context
+from mtpcli.llama import lib as llama
+from mtpcli.session import PairPaths, Session
+from tests.conftest import Pair
+
+CALLS = ("llama_model_load_from_file", "llama_model_free", "llama_init_from_model", "llama_free")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts what is opened and freed."""
+    lib, counted = llama.load(), Counter[str]()
+
+    def count(name: str) -> Any:
+        own = getattr(lib, name)
+
+        def call(*arguments: Any) -> Any:
+            counted[name] += 1
+            return own(*arguments)
+
+        return call
+
+    for name in CALLS:
+        monkeypatch.setattr(lib, name, count(name))
+    return counted
+
+
+def open_session(pair: Pair, head: bool | None = None) -> Session:
+    runtime = RuntimeConfig(n_ctx=256, threads=1)
+    return Session(PairPaths(pair.target, pair.drafter), DraftConfig(3, head), runtime)
+
+
+def opened_and_freed(calls: Counter[str]) -> list[int]:
+    return [calls[name] for name in CALLS]
+
+
+@pytest.mark.parametrize("head", [None, True])
+def test_all_is_freed_once(demo_pair: Pair, calls: Counter[str], head: bool | None) -> None:
+    session = open_session(demo_pair, head)
+    drafter, target = session.engine._drafter, session.engine._target
+    assert drafter
+    for owner in (session, session, session.engine, drafter, target, session.model):
+        owner.close()
+    assert opened_and_freed(calls) == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("where", "opened"),
+    [
+        ("mtpcli.decode.drafters.ordered_head.load_ordered_head", [1, 1, 1, 1]),
+        ("mtpcli.decode.drafters.mtp.MtpDrafter", [2, 2, 2, 2]),
+        ("mtpcli.decode.engine.Engine", [2, 2, 2, 2]),
+        ("mtpcli.llama.context.TargetContext", [1, 1, 0, 0]),
+    ],
+)
+def test_an_interrupt_while_it_opens(
+    demo_pair: Pair,
+    calls: Counter[str],
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    opened: list[int],
+) -> None:
+    def interrupted(*_arguments: Any, **_options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        open_session(demo_pair)
+    assert opened_and_freed(calls) == opened
+
+
+def test_no_memory_for_a_batch(
+    demo_pair: Pair, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The target's ends it; without the drafter's it goes on."""
+    made: list[int] = []
+
+    class Batch(context.Batch):
+        def __init__(self, capacity: int, n_embd: int = 0) -> None:
+            made.append(n_embd)
+            if len(made) != 2:
+                raise MemoryError
+            super().__init__(capacity, n_embd)
+
+    monkeypatch.setattr(context, "Batch", Batch)
+    with pytest.raises(MemoryError):
+        open_session(demo_pair)
+    assert opened_and_freed(calls) == [1, 1, 0, 0]
+    with open_session(demo_pair) as session:
+        assert session.drafter_name is None
+        assert session.engine.health.failure == "out of memory"
+        request = session.request(session.raw_tokens("Once"), session.sampling, max_tokens=3)[0]
+        assert len(session.engine.generate([request])[0].tokens) == 3
+    assert opened_and_freed(calls) == [3, 3, 1, 1]
+
+
+def test_a_drafter_that_is_given_up_is_freed_at_once(demo_pair: Pair, calls: Counter[str]) -> None:
+    with open_session(demo_pair) as session:
+        session.engine.give_up_drafter(MemoryError())
+        assert opened_and_freed(calls) == [2, 0, 2, 1]
+    assert opened_and_freed(calls) == [2, 2, 2, 2]
