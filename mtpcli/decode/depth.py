@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Protocol
 
 from mtpcli.config import MAX_DRAFT_DEPTH
@@ -204,6 +205,9 @@ class AutoDepth:
         # Asked for several times in a round, and the same until its verify.
         self._drafting = self._draft()
         steady = [self._verify(depth) for depth in range(self._max_depth + 1)]
+        # More rows never cost less, or some of them could be wasted: a time that a busy machine
+        # has spoilt is held down by those of more rows, which it spoilt less.
+        steady = list(accumulate(reversed(steady), min))[::-1]
         switch = self.costs.switch / sequences
         # A change of plan is paid once, and lasts as long as plans have lasted so far.
         change = switch / min(_LONGEST_RUN, max(self._run, self._mean_run))
