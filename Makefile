@@ -13,7 +13,7 @@ TORCH       ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow test-ray rpc test-rpc soak lint reference bench bench-peer picture
+.PHONY: help setup demo test slow fuzz test-ray rpc test-rpc soak lint reference bench bench-peer picture
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ rpc: $(RPC)/.ready ## make .venv-rpc, where llama.cpp has its RPC backend (compi
 
 test-rpc: rpc ## run the tests of models spread over RPC servers
 	$(RPC)/bin/python -m pytest -m rpc $(ARGS)
+
+fuzz: setup ## give 5000 damaged files and inputs to the program; ARGS="-n 100" for fewer of each
+	for campaign in pairs checkpoints commands; do \
+		$(BIN)/python -m tests.fuzz.run $$campaign $(ARGS) || exit 1; done
 
 lint: setup ## check format, style and types
 	$(BIN)/ruff format --check .

@@ -17,6 +17,8 @@ def read_object(path: Path) -> dict[str, Any]:
         ConvertError: the file is missing, unreadable, not JSON, or not an object.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise ConvertError(f"{path}: is not a regular file")
         raw = path.read_bytes()
     except FileNotFoundError:
         raise ConvertError(f"{path}: not found; a snapshot needs it, download it again") from None

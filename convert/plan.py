@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from pathlib import Path
 import gguf
 
 from convert import names
-from convert.assistant import add_ordered_head, take_ordered_head
+from convert.assistant import OrderedHead, add_ordered_head, take_ordered_head
 from convert.card import add_card
 from convert.errors import ConvertError
 from convert.hf_config import UNIFIED_TARGET, ModelConfig, read_config
@@ -28,11 +29,12 @@ from convert.model import (
 )
 from convert.quantize import OUTTYPE_OF_DTYPE, OUTTYPES, Bytes, encode, tensor_type
 from convert.safetensors import StoredTensor, read_snapshot
-from convert.vocab import add_suppressed_tokens, add_vocab, read_vocab
+from convert.vocab import Vocab, add_suppressed_tokens, add_vocab, read_vocab
 from convert.writer import Keys, OutTensor, Piece, packed_metadata
 
 # Elements encoded at a time: large enough to forget Python, small enough to stay in the cache.
 PIECE = 1 << 18
+UNWRITABLE = (AttributeError, KeyError, OverflowError, TypeError, ValueError, struct.error)
 
 log = logging.getLogger("convert")
 
@@ -73,6 +75,24 @@ def plan_file(snapshot: Path, outtype: str) -> Plan:
             f"{snapshot / 'tokenizer.json'}: has {len(vocab.tokens)} tokens,"
             f" config.json says {config.vocab}"
         )
+    try:
+        keys, mark = _metadata(snapshot, config, pairs, vocab, head, outtype)
+    except UNWRITABLE as error:
+        # The writer takes values from downloaded files as they come, and stumbles over odd ones.
+        raise ConvertError(f"{snapshot}: it holds a value that cannot be ({error!r})") from error
+    tensors = _out_tensors(config, pairs, outtype)
+    return Plan(config, keys, tensors, outtype, mark)
+
+
+def _metadata(
+    snapshot: Path,
+    config: ModelConfig,
+    pairs: list[tuple[TensorSpec, StoredTensor]],
+    vocab: Vocab,
+    head: OrderedHead | None,
+    outtype: str,
+) -> tuple[Keys, str]:
+    """The file's keys, and its fingerprint, which is one of them."""
     meta = gguf.GGUFWriter(None, architecture(config))
     sizes = {spec.gguf: tensor.size for spec, tensor in pairs}
     of_experts = sum(size for name, size in sizes.items() if "_exps.weight" in name)
@@ -86,8 +106,7 @@ def plan_file(snapshot: Path, outtype: str) -> Plan:
     add_vocab(meta, vocab, snapshot)
     if config.architecture == UNIFIED_TARGET:
         add_suppressed_tokens(meta, vocab, snapshot)
-    tensors = _out_tensors(config, pairs, outtype)
-    return Plan(config, packed_metadata(meta), tensors, outtype, mark)
+    return packed_metadata(meta), mark
 
 
 def _text_tensors(snapshot: Path) -> dict[str, StoredTensor]:

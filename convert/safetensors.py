@@ -101,7 +101,7 @@ def read_snapshot(folder: Path) -> dict[str, StoredTensor]:
         raise ConvertError(f"{index}: `weight_map` must say for each tensor which file holds it")
     tensors: dict[str, StoredTensor] = {}
     for shard in sorted(set(weight_map.values())):
-        if shard != Path(shard).name:
+        if shard != Path(shard).name or "\0" in shard:
             raise ConvertError(f"{index}: shard {shard!r} is not a plain file name")
         tensors.update(_read_shard(folder / shard, index, weight_map))
     for name, shard in weight_map.items():

@@ -107,6 +107,8 @@ def _special_tokens(path: Path) -> set[str]:
     places = ("extra_special_tokens", "additional_special_tokens", "model_specific_special_tokens")
     for place in places:
         extra = config.get(place) or []
+        if not isinstance(extra, dict | list):
+            raise ConvertError(f"{path}: `{place}` must list tokens")
         found += map(_content, extra.values() if isinstance(extra, dict) else extra)
     return set(found)
 

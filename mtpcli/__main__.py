@@ -10,6 +10,7 @@ from typing import NoReturn
 INTERRUPTED = 130
 # The exit code of input that cannot be read, and of output that cannot be written.
 DATA = 4
+MAX_LINE = 1000
 
 
 def main() -> NoReturn:
@@ -71,6 +72,8 @@ def _fail(message: str, code: int) -> int:
     from mtpcli.sanitize import visible
 
     line = visible(" ".join(message.split()))
+    if len(line) > MAX_LINE:  # it quotes what somebody gave
+        line = f"{line[:MAX_LINE]}..."
     with contextlib.suppress(OSError):
         print(f"error: {line}", file=sys.stderr)
     return code

@@ -158,6 +158,9 @@ def _generate(
     return sequence.tokens, spent.decode
 
 
+_MAX_PROMPTS = 64 << 20
+
+
 def load_prompts(path: Path) -> list[Workload]:
     """Workloads of a file: JSON with lists of prompts by name, or text with a prompt per line.
 
@@ -165,7 +168,8 @@ def load_prompts(path: Path) -> list[Workload]:
         InputError: the file cannot be read or holds no prompts.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MAX_PROMPTS)
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text") from None
     except OSError as error:

@@ -79,6 +79,7 @@ class RuntimeConfig:
         kv_type: type of the cells of the KV cache.
         flash_attn: fused attention; `auto` is where the device can.
         mmap: map the files instead of reading them.
+        repack: keep weights in memory as the CPU's fastest kernels want them, beside the file.
         rpc: HOST:PORT of servers of llama.cpp's RPC backend: their devices take layers, too.
     """
 
@@ -92,4 +93,5 @@ class RuntimeConfig:
     kv_type: KvType = "f16"
     flash_attn: FlashAttention = "auto"
     mmap: bool = True
+    repack: bool = True
     rpc: tuple[str, ...] = ()

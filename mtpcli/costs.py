@@ -26,7 +26,8 @@ def costs_file(files: list[Path], *settings: object) -> Path:
     digest = hashlib.blake2b(digest_size=10)
     for path in files:
         stat = path.stat()
-        digest.update(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(path.resolve()))
+        digest.update(f" {stat.st_size} {stat.st_mtime_ns}\n".encode())
     machine = (platform.machine(), platform.processor(), platform.node(), os.cpu_count())
     digest.update(repr((machine, settings)).encode())
     folder = user_cache_path("mtpcli", appauthor=False) / "costs"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mtpcli.contents import check_contents
 from mtpcli.errors import ModelError
 from mtpcli.llama.gguf import GgufFile, StringArray, Value, read_metadata
 from mtpcli.llama.gguf_walk import peek_string
@@ -25,7 +26,6 @@ FINGERPRINT_KEY = "mtpcli.fingerprint"
 # llama.cpp aborts on more.
 _MAX_LAYERS = 512
 _MAX_EXPERTS = 1024
-_NO_TOKEN = 0xFFFFFFFF
 _COMMON_KEYS = (
     "block_count",
     "embedding_length",
@@ -70,16 +70,15 @@ def check_target(file: GgufFile) -> None:
     if not file.tensors and not _whole_key(file, "split.count") > 1:
         raise ModelError(f"{path} holds a vocabulary but no weights")
     layers = _check_layers(file)
-    _check_vocabulary(file)
+    check_contents(file)
     keeping = layers - _whole(file, "attention.shared_kv_layers", 0)
     if keeping < 2:
         raise ModelError(f"{path} is damaged: fewer than two layers keep keys and values")
     if keeping < layers and sliding_layers(file)[keeping - 2 : keeping] != [True, False]:
         raise ModelError(f"{path} is damaged: its layers share keys and values of another kind")
-    experts = _whole(file, "expert_count", 0)
-    used = np.max(_per_layer(file, "expert_used_count", layers, 0), initial=0)
-    if experts > _MAX_EXPERTS or used > experts or (experts > 0 and used == 0):
-        raise ModelError(f"{path} is damaged: it uses {used} of {experts} experts")
+    width = _whole(file, "embedding_length")
+    if _whole(file, "embedding_length_out", width) != width:
+        raise ModelError(f"{path} is damaged: its hidden states have two sizes")
     for key in ("temp", "top_k", "top_p"):
         value = file.metadata.get(f"general.sampling.{key}", 0)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -111,7 +110,7 @@ def check_drafter(file: GgufFile) -> None:
                 "convert the drafter's checkpoint anew with `mtpcli convert`"
             )
     layers = _check_layers(file)
-    _check_vocabulary(file)
+    check_contents(file)
     if (nextn := _whole(file, "nextn_predict_layers")) != layers:
         raise ModelError(f"{path} is damaged: {nextn} of its {layers} layers draft")
     if _whole(file, "embedding_length_out") == _whole(file, "embedding_length"):
@@ -252,11 +251,13 @@ def _check_layers(file: GgufFile) -> int:
     for key in _COMMON_KEYS:
         if key != "attention.head_count":  # one number, or one per layer
             _whole(file, key)
+    rotated: int | None = None
     for kind in ("", "_swa"):
         length = _whole(file, f"attention.key_length{kind}")
         if length != _whole(file, f"attention.value_length{kind}"):
             raise ModelError(f"{file.path} is damaged: its keys and values differ in length")
-        rotated = _whole(file, f"rope.dimension_count{kind}", length)
+        # What sliding layers rotate is what the others do, where it is not said.
+        rotated = _whole(file, f"rope.dimension_count{kind}", rotated or length)
         if rotated % 2 or not 0 < rotated <= length:
             raise ModelError(f"{file.path} is damaged: {rotated} of {length} dimensions rotate")
     epsilon = file.arch_value("attention.layer_norm_rms_epsilon")
@@ -272,6 +273,10 @@ def _check_layers(file: GgufFile) -> int:
                 f"{file.path} is damaged: layer {layer} has {heads} heads "
                 f"on {shared} key-value heads"
             )
+    experts = _whole(file, "expert_count", 0)
+    used = np.max(_per_layer(file, "expert_used_count", layers, 0), initial=0)
+    if experts > _MAX_EXPERTS or used > experts or (experts > 0 and used == 0):
+        raise ModelError(f"{file.path} is damaged: it uses {used} of {experts} experts")
     sliding = sliding_layers(file)
     if len(sliding) != layers or not any(sliding):
         raise ModelError(
@@ -279,18 +284,6 @@ def _check_layers(file: GgufFile) -> int:
             f"it has {layers}"
         )
     return layers
-
-
-def _check_vocabulary(file: GgufFile) -> None:
-    """Check the tokens that llama.cpp looks up without looking whether they exist."""
-    tokens = file.metadata.get("tokenizer.ggml.tokens")
-    if not isinstance(tokens, StringArray) or not tokens:
-        raise ModelError(f"{file.path} is damaged: it has no vocabulary")
-    for key, value in file.metadata.items():
-        if key.startswith("tokenizer.ggml.") and key.endswith("_token_id"):
-            known = isinstance(value, int) and (value < len(tokens) or value == _NO_TOKEN)
-            if not known:
-                raise ModelError(f"{file.path} is damaged: {key} is {value}, which is no token")
 
 
 def _heads(file: GgufFile, layer: int) -> int:

@@ -97,6 +97,7 @@ class Session:
         from mtpcli.llama.model import Model
         from mtpcli.llama.rpc import add_servers
         from mtpcli.pair import check_pair, check_target
+        from mtpcli.trial import ensure_tried
 
         started = perf_counter()
         self.paths = paths
@@ -109,6 +110,8 @@ class Session:
             # Before llama.cpp sees them: it would end the process on a pair that does not fit.
             drafter_file = read_metadata(paths.drafter)
             check_pair(target_file, drafter_file)
+        if not paths.embedded and not runtime.rpc:  # those may be too large for this machine
+            ensure_tried(paths.target, paths.drafter)
         self.sampling = recommended_sampling(target_file.metadata)
         self._template_source = target_file.metadata.get("tokenizer.chat_template")
         add_servers(runtime.rpc)

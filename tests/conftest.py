@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
+# Each test has an empty cache, in which no model file is known from an earlier use.
+os.environ["MTPCLI_TRUST_FILES"] = "1"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def run_cli(tmp_path: Path) -> Callable[..., Result]:
             "XDG_DATA_HOME": str(tmp_path / "data"),
             "PYTHONPATH": str(ROOT),
             "COLUMNS": "100",
+            "MTPCLI_TRUST_FILES": "1",
             **(env or {}),
         }
         done = subprocess.run(

@@ -26,6 +26,8 @@ TARGET: dict[str, Any] = {
     "attention.shared_kv_layers": 0,
     "attention.layer_norm_rms_epsilon": 1e-6,
     "embedding_length_per_layer_input": 0,
+    "rope.dimension_count": 32,
+    "rope.dimension_count_swa": 16,
     "rope.freq_base": 1e6,
     "rope.freq_base_swa": 1e4,
 }

@@ -155,12 +155,18 @@ def _read_text(path: Path) -> tuple[str, str | None]:
     return text, None if text.strip() else "is empty"
 
 
+_ENDLESS = 1 << 30
+
+
 def read_lines(stream: BinaryIO) -> Iterator[bytes]:
     """Lines with their ends; of one that is longer than `MAX_LINE` only so much and a byte."""
     while line := stream.readline(MAX_LINE + 1):
         if len(line) > MAX_LINE and not line.endswith(b"\n"):
+            size = len(line)
             while (rest := stream.readline(1 << 20)) and not rest.endswith(b"\n"):
-                pass
+                size += len(rest)
+                if size > _ENDLESS:
+                    raise InputError(f"a line of more than {_ENDLESS >> 20} MiB: is it a device?")
         yield line
 
 

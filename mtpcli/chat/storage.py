@@ -99,9 +99,11 @@ def load(path: Path, default: SamplingConfig) -> Saved:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _MAX_FILE:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_FILE + 1)
+        if len(raw) > _MAX_FILE:
             raise InputError(f"{path} is too large to be a saved conversation")
-        content = json.loads(path.read_bytes())
+        content = json.loads(raw)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError):
@@ -216,6 +218,8 @@ def load_state(path: Path, identity: dict[str, Any], key: bytes) -> tuple[list[i
     Raises:
         InputError: why the state cannot be used, as a clause that follows "because".
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path.name} is no file")
     try:
         content = path.read_bytes()
     except OSError as error:

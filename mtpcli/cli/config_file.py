@@ -22,6 +22,7 @@ from mtpcli.errors import UsageError
 # What is not an option's default.
 _NOT_SET_HERE = {"help", "version"}
 _PATHS = {"model", "drafter", "json-schema", "grammar", "file"}
+_MAX_SIZE = 1 << 20
 # Files that may also be models by name.
 _NAMES = {"model", "drafter"}
 
@@ -46,7 +47,8 @@ def defaults(commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     path = location()
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MAX_SIZE)
     except FileNotFoundError:
         if os.environ.get("MTPCLI_CONFIG"):
             raise UsageError(f"MTPCLI_CONFIG names {path}, which does not exist") from None

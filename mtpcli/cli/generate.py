@@ -191,6 +191,6 @@ def _read_stdin() -> str:
     from mtpcli.errors import InputError
 
     try:
-        return sys.stdin.buffer.read().decode("utf-8")
+        return options.decode_text(sys.stdin.buffer, "standard input")
     except UnicodeDecodeError:
         raise InputError("standard input is not UTF-8 text") from None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -87,7 +87,7 @@ Model = Annotated[
 ]
 Threads = Annotated[
     int,
-    typer.Option(min=0, help="CPU threads; 0 is one per core.", rich_help_panel="Device"),
+    typer.Option(min=0, max=512, help="CPU threads; 0 is one per core.", rich_help_panel="Device"),
 ]
 Context = Annotated[
     int,
@@ -302,12 +302,27 @@ def grammar_text(json_schema: Path | None, grammar: Path | None) -> str | None:
         raise InputError(f"{json_schema}: {error}") from None
 
 
+# Far more than any model's context holds: devices and the wrong files have no end.
+_MAX_TEXT = 64 << 20
+
+
+def decode_text(stream: BinaryIO, name: str) -> str:
+    """All of a stream of UTF-8 text, without a byte order mark, its line ends as newlines."""
+    from mtpcli.errors import InputError
+
+    raw = stream.read(_MAX_TEXT + 1)
+    if len(raw) > _MAX_TEXT:
+        raise InputError(f"{name} is larger than {_MAX_TEXT >> 20} MiB, which no model can read")
+    return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
 def read_text(path: Path) -> str:
     """A text file's contents."""
     from mtpcli.errors import InputError
 
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            return decode_text(file, str(path))
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text") from None
     except OSError as error:

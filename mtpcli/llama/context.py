@@ -132,6 +132,8 @@ class TargetContext(_Context):
             raise UsageError(
                 f"--ctx {n_ctx} is more than the {model.n_ctx_train} tokens of {model.path}"
             )
+        if n_ctx <= MAX_DRAFT_DEPTH:  # llama.cpp's batches are no longer than its context
+            raise UsageError(f"a context of {n_ctx} tokens is too short: take --ctx 64 or more")
         rows = config.n_seq * (MAX_DRAFT_DEPTH + 1)
         params = _params(config, n_ctx)
         params.n_batch = params.n_ubatch = max(_PROMPT_BATCH, rows)

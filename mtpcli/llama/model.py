@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import ctypes
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,7 +41,7 @@ class Model:
         self.devices = [f"{device.name} {device.description}" for device in chosen]
         params, _alive = _params(config, chosen)
         llama.clear_log()
-        self.handle = self._lib.llama_model_load_from_file(str(path).encode(), params)
+        self.handle = self._lib.llama_model_load_from_file(os.fsencode(path), params)
         if not self.handle:
             raise ModelError(f"llama.cpp cannot load {path}: {llama.first_error() or 'no reason'}")
         self._vocab = self._lib.llama_model_get_vocab(self.handle)
@@ -133,6 +134,7 @@ def _params(config: RuntimeConfig, chosen: list[devices.Device]) -> tuple[Any, A
     handles = (ctypes.c_void_p * (len(chosen) + 1))(*(device.handle for device in chosen), None)
     params.devices = ctypes.cast(handles, ctypes.c_void_p)
     params.n_gpu_layers = _ALL_LAYERS if config.gpu_layers is None else config.gpu_layers
+    params.use_extra_bufts = config.repack
     if not config.mmap:
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE
     overrides = (_Override * 2)(_Override(_EXPERTS, devices.cpu_buffer_type()), _Override())

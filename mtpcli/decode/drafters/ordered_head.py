@@ -203,7 +203,7 @@ def load_ordered_head(file: GgufFile) -> OrderedHead | None:
 
 def _rows(file: GgufFile, name: str) -> Rows | None:
     tensor = file.tensor(name)
-    if tensor is None:
+    if tensor is None or len(tensor.shape) != 2:
         return None
     data = np.memmap(Path(file.path), np.uint8, "r", tensor.offset, (tensor.n_bytes,))
     return Rows(data.reshape(tensor.shape[-1], -1), tensor.type)

@@ -1,0 +1,1 @@
+"""Campaigns of damaged files and settings: `make fuzz`. See `run.py`."""
