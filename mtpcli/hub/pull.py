@@ -64,24 +64,33 @@ class Pull:
             whole = reference.repository[: -len(names.ASSISTANT)]
             raise UsageError(f"{reference} is a drafter: `mtpcli pull {whole}` brings it along")
         target, drafter, outtype = plan(self._hub, self._say, reference, wish)
+        halves = [half for half in (target, drafter) if half]
         model = Reference(
             target.listing.repository, target.gguf.tag if target.gguf else outtype.upper()
         )
         root = store.models_folder()
         final = root / store.folder_name(model)
         found = store.read_card(final)
-        sources = _sources(target, drafter)
+        sources = tuple(
+            Source(
+                role,
+                half.listing.repository,
+                half.listing.revision,
+                {file.name: file.checksum for file in half.files},
+            )
+            for role, half in zip(("target", "drafter"), halves, strict=False)
+        )
         if found and not found.problem and found.sources == sources and not wish.force:
             self._say(f"{model} is here already")
             return found
-        for half in filter(None, (target, drafter)):
+        for half in halves:
             for file in half.files:
                 inside(final, file.name)  # refused before anything is made or fetched
         with _staging(root, model) as staging:
-            self._check_room(staging, target, drafter, outtype)
-            for half in filter(None, (target, drafter)):
+            self._check_room(staging, halves, outtype)
+            for half in halves:
                 self._say(half.summary)
-            self._fetch(staging, target, drafter)
+            self._fetch(staging, halves)
             ready = _empty(staging / "ready")
             made = self._make(staging, ready, target, drafter, replace(wish, outtype=outtype))
             card = Pulled(
@@ -100,9 +109,9 @@ class Pull:
             shutil.rmtree(staging, ignore_errors=True)
         return replace(card, folder=final)
 
-    def _check_room(self, staging: Path, target: Half, drafter: Half | None, outtype: str) -> None:
+    def _check_room(self, staging: Path, halves: list[Half], outtype: str) -> None:
         missing = need = 0
-        for half in filter(None, (target, drafter)):
+        for half in halves:
             for file in half.files:
                 blob = _blob(staging, file)
                 part = blob.with_name(f"{blob.name}.part")
@@ -119,15 +128,15 @@ class Pull:
                 f"{converted}, {bytes_text(free)} free; MTPCLI_MODELS names another folder"
             )
 
-    def _fetch(self, staging: Path, target: Half, drafter: Half | None) -> None:
+    def _fetch(self, staging: Path, halves: list[Half]) -> None:
         """All files as blobs; small ones first, so that a foreign model is found out early."""
         from convert.hf_config import read_config
 
-        for half in filter(None, (target, drafter)):
+        for half in halves:
             if half.on_kaggle:
                 download(half.listing.repository, _checkpoint(staging, half))
         wanted: dict[str, tuple[Listing, RemoteFile]] = {}
-        for half in filter(None, (target, drafter)):
+        for half in halves:
             for file in half.files:
                 wanted.setdefault(file.checksum, (half.listing, file))
         total = sum(file.size for _, file in wanted.values())
@@ -268,19 +277,6 @@ def _link(blob: Path, path: Path) -> None:
         path.hardlink_to(blob)
     except OSError:  # a file system without them
         shutil.copyfile(blob, path)
-
-
-def _sources(target: Half, drafter: Half | None) -> tuple[Source, ...]:
-    return tuple(
-        Source(
-            role,
-            half.listing.repository,
-            half.listing.revision,
-            {file.name: file.checksum for file in half.files},
-        )
-        for role, half in (("target", target), ("drafter", drafter))
-        if half
-    )
 
 
 def _make_way(final: Path, found: Pulled | None) -> None:
