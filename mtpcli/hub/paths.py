@@ -30,4 +30,6 @@ def inside(folder: Path, name: object) -> Path:
         path = folder.joinpath(*parts)
         if path.parent.resolve().is_relative_to(folder.resolve()):
             return path
-    raise ModelError(f"the file name {one_line(repr(name), 80)} leads out of its folder: refused")
+    raise ModelError(
+        f"the file name {one_line(repr(name), 80)} leads out of its folder, or holds odd characters: refused"
+    )

@@ -286,7 +286,7 @@ def test_names_that_leave_the_folder_are_refused(
     pull: Puller, stand_in: StandIn, tmp_path: Path, name: str
 ) -> None:
     stand_in.add(GGUF, {name: b"GGUF"})
-    with pytest.raises(ModelError, match="leads out of its folder: refused"):
+    with pytest.raises(ModelError, match=r"leads out of its folder.*: refused"):
         pull(GGUF, no_drafter=True)
     assert not any(r.host == "storage" for r in stand_in.requests)
     assert not list(tmp_path.rglob("*evil*")) and store.models() == []
