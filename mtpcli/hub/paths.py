@@ -30,6 +30,7 @@ def inside(folder: Path, name: object) -> Path:
         path = folder.joinpath(*parts)
         if path.parent.resolve().is_relative_to(folder.resolve()):
             return path
+    shown = one_line(repr(name), 80)
     raise ModelError(
-        f"the file name {one_line(repr(name), 80)} leads out of its folder, or holds odd characters: refused"
+        f"the file name {shown} leads out of its folder, or holds odd characters: refused"
     )
