@@ -33,6 +33,18 @@ def threads_per_worker(machines: Sequence[int], workers: int) -> int:
     return 0
 
 
+def gpus_per_worker(machines: Sequence[int], workers: int) -> float:
+    """GPUs for each worker: whole ones as `threads_per_worker` shares cores, else a part of one.
+
+    A worker without a share would see none: Ray hides them.
+    """
+    total = sum(machines)
+    if not total:
+        return 0
+    # Ray counts in ten thousandths.
+    return threads_per_worker(machines, workers) or 10_000 // -(-workers // total) / 10_000
+
+
 class RayCluster:
     """Workers as Ray actors. Closing it twice is harmless.
 
@@ -74,7 +86,9 @@ class RayCluster:
             self.close()
             raise
         # One that died is replaced by the crew, which knows what rows it had.
-        self._actor = self._ray.remote(num_cpus=self.threads, max_restarts=0)(Hand)
+        gpus = gpus_per_worker(self._machines("GPU"), self.workers)
+        options = self._ray.remote(num_cpus=self.threads, num_gpus=gpus, max_restarts=0)
+        self._actor = options(Hand)
 
     def _start(self, cpus: int) -> None:
         # Sockets are in it: the path must be short.
@@ -83,7 +97,6 @@ class RayCluster:
             self._ray.init(
                 address="local",
                 num_cpus=cpus,
-                num_gpus=0,
                 object_store_memory=_OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 log_to_driver=False,
@@ -105,8 +118,7 @@ class RayCluster:
             ) from None
 
     def _share(self, workers: int | None, threads: int) -> tuple[int, int]:
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        machines = [cores for node in nodes if (cores := int(node.get("CPU", 0)))]
+        machines = self._machines("CPU")
         workers = workers or max(1, len(machines))
         most = threads_per_worker(machines, workers)
         if most == 0 or threads > most:
@@ -116,6 +128,12 @@ class RayCluster:
                 f"{max(1, threads)} threads, choose fewer of either"
             )
         return workers, threads or most
+
+    def _machines(self, what: str) -> list[int]:
+        """Cores or GPUs of each machine that can take a worker: those with GPUs, if there are."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        best = [node for node in nodes if node.get("GPU")] or nodes
+        return [count for node in best if (count := int(node.get(what, 0)))]
 
     def hire(self) -> Any:
         """See `Cluster`."""

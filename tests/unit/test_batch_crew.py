@@ -12,7 +12,7 @@ import pytest
 
 from mtpcli.batch.crew import Crew, CrewError, Facts, Hand, WorkerDied
 from mtpcli.batch.job import Job
-from mtpcli.batch.ray_cluster import RayCluster, check_address, threads_per_worker
+from mtpcli.batch.ray_cluster import RayCluster, check_address, gpus_per_worker, threads_per_worker
 from mtpcli.batch.rows import Row
 from mtpcli.batch.run import Run, Totals
 from mtpcli.batch.shapes import PlainShape
@@ -227,6 +227,14 @@ def test_cores_are_shared_evenly() -> None:
     assert threads_per_worker([2, 16], 3) == 5
     assert threads_per_worker([2], 3) == 0
     assert threads_per_worker([], 1) == 0
+
+
+def test_gpus_are_shared_too() -> None:
+    assert gpus_per_worker([], 3) == 0
+    assert gpus_per_worker([8], 2) == 4
+    assert gpus_per_worker([1, 1], 2) == 1
+    assert gpus_per_worker([1, 3], 7) == 0.5
+    assert 7 * gpus_per_worker([1], 7) <= 1, "all seven fit on it"
 
 
 @pytest.mark.parametrize("address", ["", "here", ":1", "ray://a:1", "a:b", "local:"])
