@@ -2,6 +2,12 @@
 
 PYTHON ?= python3
 VENV   := .venv
+# A venv of its own: the binding takes long to build, loads the GPU's driver at every start, and the
+# one that is tested on CPUs stays.
+VULKAN := .venv-vulkan
+# Headers newer than the system's: make vulkan VULKAN_INCLUDE=/path/with/vulkan
+VULKAN_INCLUDE ?=
+VULKAN_DEVICE  ?= 0
 BIN    := $(VENV)/bin
 RPC    := .venv-rpc
 # More arguments for pytest: make test ARGS="-k sampling"
@@ -13,7 +19,8 @@ TORCH       ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow fuzz test-ray rpc test-rpc soak lint reference bench bench-peer picture
+.PHONY: help setup demo test slow fuzz test-ray rpc test-rpc vulkan test-vulkan soak lint reference bench \
+	bench-peer picture
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +50,12 @@ test-rpc: rpc ## run the tests of models spread over RPC servers
 fuzz: setup ## give 5000 damaged files and inputs to the program; ARGS="-n 100" for fewer of each
 	for campaign in pairs checkpoints commands; do \
 		$(BIN)/python -m tests.fuzz.run $$campaign $(ARGS) || exit 1; done
+
+vulkan: $(VULKAN)/.ready ## make .venv-vulkan, with a binding that uses Vulkan (15 minutes)
+
+# Mesa's llvmpipe is a Vulkan device on any CPU; llama.cpp hides it unless told its number.
+test-vulkan: vulkan ## drafts, heads and cells on Vulkan; without a GPU on Mesa's llvmpipe (slow)
+	GGML_VK_VISIBLE_DEVICES=$(VULKAN_DEVICE) $(VULKAN)/bin/python -m pytest -v -m device $(ARGS)
 
 lint: setup ## check format, style and types
 	$(BIN)/ruff format --check .
@@ -85,4 +98,19 @@ $(RPC)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(RPC)
 	CMAKE_ARGS="-DGGML_RPC=on" $(RPC)/bin/python -m pip install --disable-pip-version-check \
 		--no-cache-dir --no-binary llama-cpp-python -e '.[dev]'
+	@touch $@
+
+$(VULKAN)/.ready: pyproject.toml
+	@command -v glslc >/dev/null || \
+		{ echo "glslc is missing, which compiles Vulkan's shaders (Debian, Ubuntu: glslc or shaderc)."; exit 1; }
+	@printf '#include <vulkan/vulkan.hpp>\n#include <spirv/unified1/spirv.hpp>\nvk::LayerSettingEXT s;' | \
+		$(CXX) $(addprefix -I,$(VULKAN_INCLUDE)) -std=c++17 -fsyntax-only -x c++ - 2>/dev/null || \
+		{ echo "Vulkan's headers are missing or too old: llama.cpp needs newer ones than 1.3.239, vulkan.hpp among them, and SPIR-V's."; \
+		echo "Debian, Ubuntu: apt install libvulkan-dev spirv-headers. Debian 12 and Ubuntu 22.04 have older ones:"; \
+		echo "unpack a newer libvulkan-dev (dpkg -x FILE.deb FOLDER), then make vulkan VULKAN_INCLUDE=FOLDER/usr/include"; exit 1; }
+	$(PYTHON) -m venv $(VULKAN)
+	@echo "Compiling llama.cpp with Vulkan: 10 to 20 minutes."
+	CMAKE_ARGS="-DGGML_VULKAN=on $(if $(VULKAN_INCLUDE),-DVulkan_INCLUDE_DIR=$(VULKAN_INCLUDE))" \
+		$(VULKAN)/bin/python -m pip install --disable-pip-version-check --no-cache-dir \
+		--no-binary llama-cpp-python -e '.[dev]'
 	@touch $@

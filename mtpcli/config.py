@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 MAX_DRAFT_DEPTH = 15
+CPU = ("cpu",)  # `RuntimeConfig.devices` for no device but the CPU
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 FlashAttention = Literal["auto", "on", "off"]

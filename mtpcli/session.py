@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -10,10 +11,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from mtpcli.config import DraftConfig, RuntimeConfig, SamplingConfig
+from mtpcli.config import CPU, DraftConfig, RuntimeConfig, SamplingConfig
 from mtpcli.errors import ModelError
 from mtpcli.prompt.stream import TextStream
 from mtpcli.prompt.thinking import ChannelSplitter
+from mtpcli.sanitize import visible
 
 if TYPE_CHECKING:
     from mtpcli.decode.constraint import Constraint
@@ -82,21 +84,23 @@ class Session:
         engine: generates.
         sampling: the target's recommended sampling.
         drafter_name: who drafts, or did until it failed; None for nobody.
+        runtime: how it runs: as asked for, with the layers that fit; on the CPU if a device failed.
         load_seconds: time to load files and create contexts.
         n_ctx: tokens of context per sequence.
     """
 
     def __init__(self, paths: PairPaths, draft: DraftConfig, runtime: RuntimeConfig) -> None:
-        """Check the files, then load them.
+        """Check the files, then load them: where a device fails, on the CPU, with a warning.
 
         Raises:
             ModelError: a file is missing or damaged, or the two do not fit each other.
+            UsageError: there is no such device.
         """
-        from mtpcli.llama.context import TargetContext
+        from mtpcli.llama.devices import choose_devices
         from mtpcli.llama.gguf import read_metadata
-        from mtpcli.llama.model import Model
         from mtpcli.llama.rpc import add_servers
         from mtpcli.pair import check_pair, check_target
+        from mtpcli.placement import layers_that_fit
         from mtpcli.trial import ensure_tried
 
         started = perf_counter()
@@ -115,18 +119,55 @@ class Session:
         self.sampling = recommended_sampling(target_file.metadata)
         self._template_source = target_file.metadata.get("tokenizer.chat_template")
         add_servers(runtime.rpc)
+        if draft.depth == 0:
+            drafter_file = None
+        chosen = choose_devices(runtime.devices)
+        if chosen and runtime.gpu_layers is None:
+            free = [device.free for device in chosen]
+            fit = layers_that_fit(target_file, drafter_file, runtime, free)
+            runtime = replace(runtime, gpu_layers=fit)
+        if not chosen or not runtime.gpu_layers:
+            runtime = replace(runtime, devices=CPU)
         try:
-            self.model = Model(paths.target, runtime)
+            self._load(target_file, drafter_file, draft, runtime)
+        except ModelError as error:
+            if runtime.devices == CPU:
+                raise
+            self._load(target_file, drafter_file, draft, replace(runtime, devices=CPU))
+            names = ", ".join(device.name for device in chosen)
+            _warn(f"{names} failed, and the CPU does it all: {error}")
+        self.load_seconds = perf_counter() - started
+
+    def _load(
+        self,
+        target_file: GgufFile,
+        drafter_file: GgufFile | None,
+        draft: DraftConfig,
+        runtime: RuntimeConfig,
+    ) -> None:
+        """Load the files and put an engine over them; nothing is left open if that fails."""
+        from mtpcli.decode.probe import try_out
+        from mtpcli.llama.context import TargetContext
+        from mtpcli.llama.model import Model
+        from mtpcli.placement import drafter_layers
+
+        self.runtime = runtime
+        try:
+            self.model = Model(self.paths.target, runtime)
             self._open.append(self.model)
             context = TargetContext(self.model, runtime)
             self._open.append(context)
+            if self.model.devices:
+                try_out(context)
+            if runtime.gpu_layers is not None:
+                layers = drafter_layers(target_file, runtime.gpu_layers)
+                runtime = replace(runtime, gpu_layers=layers)
             self.engine = self._make_engine(context, drafter_file, draft, runtime)
             self._open.append(self.engine)
         except BaseException:
             self.close()
             raise
         self.n_ctx = context.n_ctx
-        self.load_seconds = perf_counter() - started
 
     def _make_engine(
         self,
@@ -138,13 +179,14 @@ class Session:
         """An engine that drafts, or plainly where nobody is to draft or llama.cpp cannot.
 
         Raises:
-            ModelError: the drafter's file is damaged.
+            ModelError: the drafter's file is damaged, or a device fails.
         """
         from mtpcli.costs import costs_file
         from mtpcli.decode.depth import FixedDepth
         from mtpcli.decode.drafters.mtp import MtpDrafter
         from mtpcli.decode.drafters.ordered_head import load_ordered_head
         from mtpcli.decode.engine import Engine
+        from mtpcli.decode.probe import try_out
         from mtpcli.llama.context import DrafterContext
         from mtpcli.llama.lib import versions
         from mtpcli.llama.model import Model
@@ -152,7 +194,7 @@ class Session:
         drafter: Drafter | None = None
         policy: DepthPolicy = FixedDepth(draft.depth or 0)
         failure: Exception | None = None
-        if drafter_file and draft.depth != 0:
+        if drafter_file:
             head = load_ordered_head(drafter_file) if draft.ordered_head is not False else None
             if head and draft.ordered_head is None and not head.pays:
                 head = None
@@ -162,12 +204,16 @@ class Session:
                 made = DrafterContext(model, context, stop_before_head=head is not None)
                 self._open.append(made)
                 drafter = MtpDrafter(made, head)
+                if self.model.devices:
+                    try_out(context, drafter)
                 if draft.depth is None:
                     files = [self.paths.target, drafter_file.path]
-                    settings = replace(runtime, threads=context.threads, n_ctx=0)
+                    settings = replace(self.runtime, threads=context.threads, n_ctx=0)
                     place = (versions(), settings, self.model.devices, head is not None)
                     policy = self._measured(costs_file(files, *place), context, drafter)
             except (ModelError, MemoryError) as error:
+                if self.model.devices:
+                    raise  # the CPU may do it
                 failure = error
         self.drafter_name = drafter.name if drafter else None
         engine = Engine(context, drafter, policy, self.model.is_end, rejection=draft.rejection)
@@ -254,6 +300,10 @@ class Session:
         splitter = None if raw or constraint else ChannelSplitter()
         stream = TextStream(self.model.detokenizer(), stops=stops, splitter=splitter)
         return Request(prompt, sampling, stream, max_tokens, reuse, constraint), stream
+
+
+def _warn(message: str) -> None:
+    print(f"mtpcli: {visible(message)}", file=sys.stderr, flush=True)
 
 
 def recommended_sampling(metadata: Any) -> SamplingConfig:

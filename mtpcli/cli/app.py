@@ -12,6 +12,7 @@ from mtpcli.cli.chat import chat
 from mtpcli.cli.config_file import defaults, location
 from mtpcli.cli.convert import convert
 from mtpcli.cli.demo import demo
+from mtpcli.cli.devices import list_devices
 from mtpcli.cli.generate import generate
 from mtpcli.cli.inspect import inspect_files
 from mtpcli.cli.models import list_models, remove
@@ -37,6 +38,7 @@ app.command("inspect")(inspect_files)
 app.command()(demo)
 app.command()(bench)
 app.command("rpc-server")(rpc_server)
+app.command("devices")(list_devices)
 
 
 def _show_version(wanted: bool) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from mtpcli.config import SamplingConfig
+import numpy as np
+
+from mtpcli.config import MAX_DRAFT_DEPTH, SamplingConfig
 from mtpcli.decode.depth import Costs
 from mtpcli.decode.drafters.base import Drafter, DraftRequest
 from mtpcli.decode.engine import Target
+from mtpcli.errors import ModelError
 
 # Rows of a verify per sequence, the most telling first: kernels work in fours and eights.
 ROWS = (1, 2, 4, 8, 3, 6, 5, 16, 7, 12)
@@ -37,6 +40,21 @@ def measure(target: Target, drafter: Drafter, budget: float = 1.0) -> Costs:
     costs.switch = sorted(switches)[len(switches) // 2]
     _forget(target)
     return costs
+
+
+def try_out(target: Target, drafter: Drafter | None = None) -> None:
+    """Decode a little, as later rounds will; the contexts' cells are empty afterwards.
+
+    Raises:
+        ModelError: a decode fails, or gives no numbers.
+    """
+    verify_seconds(target, MAX_DRAFT_DEPTH + 1)
+    verify_seconds(target, 1)
+    if not np.isfinite(target.logits(0)).all():
+        raise ModelError("the first decode gives no numbers")
+    if drafter:
+        draft_step_seconds(target, drafter)
+    _forget(target)
 
 
 def verify_seconds(target: Target, rows: int) -> float:

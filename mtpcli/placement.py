@@ -1,0 +1,101 @@
+"""How many layers go to the devices: what fits, the cells and the drafter included."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from mtpcli.config import MAX_DRAFT_DEPTH, RuntimeConfig
+from mtpcli.llama.gguf import GgufFile
+from mtpcli.pair import kv_heads, sliding_layers, vocabulary_size
+
+# Bytes per element of a KV cell; the quantised types come in blocks of 32 with a scale.
+_ELEMENT = {
+    "f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32,
+    "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32,
+}  # fmt: skip
+_ROWS = 512  # of a prompt, decoded at once
+_CELLS = 256
+_LEFT_ALONE = 256 << 20  # bytes of each device, for the driver and for what shows the screen
+_ALL = 2**30
+_LAYER = re.compile(r"blk\.(\d+)\.")
+
+
+def layers_that_fit(
+    target: GgufFile, drafter: GgufFile | None, runtime: RuntimeConfig, free: list[int]
+) -> int:
+    """The largest useful `gpu_layers`, output included, for devices with so many free bytes.
+
+    An estimate: tensors and cells by their sizes, what llama.cpp computes in by its widest rows.
+    A device that does not tell its memory (0) is believed to have enough.
+    """
+    sizes = [*_layer_bytes(target, runtime), _output_bytes(target)]
+    if not all(free):
+        return len(sizes)
+    room = sum(free) - len(free) * (_LEFT_ALONE + _compute_bytes(target, runtime))
+    if drafter:
+        room -= sum(tensor.n_bytes for tensor in drafter.tensors) + _output_bytes(drafter)
+        room -= len(free) * _compute_bytes(drafter, runtime)
+    count = 0
+    for size in reversed(sizes):  # llama.cpp takes layers from the end
+        room -= size
+        if room < 0:
+            break
+        count += 1
+    return count
+
+
+def drafter_layers(target: GgufFile, gpu_layers: int) -> int:
+    """`gpu_layers` of the drafter: all where the cells that it reads are on a device, else none."""
+    sliding = sliding_layers(target)
+    own = sliding[: len(sliding) - _whole(target, "attention.shared_kv_layers")]
+    last = [len(own) - 1 - own[::-1].index(kind) for kind in set(own)]
+    return _ALL if min(last, default=0) >= len(sliding) + 1 - gpu_layers else 0
+
+
+def _layer_bytes(file: GgufFile, runtime: RuntimeConfig) -> list[int]:
+    """Bytes of each layer's tensors and KV cells."""
+    sliding = sliding_layers(file)
+    sizes = [0] * len(sliding)
+    for tensor in file.tensors:
+        if (match := _LAYER.match(tensor.name)) and int(match[1]) < len(sizes):
+            experts = "exps" in tensor.name and runtime.cpu_moe
+            sizes[int(match[1])] += 0 if experts else tensor.n_bytes
+    window = _whole(file, "attention.sliding_window") + _ROWS
+    n_ctx = _n_ctx(file, runtime)
+    for layer in range(len(sizes) - _whole(file, "attention.shared_kv_layers")):
+        slides = sliding[layer]
+        kept = min(n_ctx, window) if slides and not runtime.swa_full else n_ctx
+        width = _whole(file, f"attention.key_length{'_swa' if slides else ''}")
+        cells = -(-kept // _CELLS) * _CELLS * runtime.n_seq
+        element = _ELEMENT[runtime.kv_type]
+        sizes[layer] += int(2 * element * cells * kv_heads(file, layer) * width)
+    return sizes
+
+
+def _output_bytes(file: GgufFile) -> int:
+    """Bytes of the output's matrix; a device has its own copy where it is the embedding."""
+    tensor = file.tensor("output.weight") or file.tensor("token_embd.weight")
+    return tensor.n_bytes if tensor else 0
+
+
+def _compute_bytes(file: GgufFile, runtime: RuntimeConfig) -> int:
+    """Bytes of what a prompt's rows are computed in, their mask, and the logits of drafts."""
+    widest = max(_whole(file, "feed_forward_length"), 2 * _whole(file, "embedding_length"))
+    queries = _whole(file, "attention.head_count") * _whole(file, "attention.key_length")
+    per_layer = _whole(file, "embedding_length_per_layer_input") * _whole(file, "block_count")
+    rows = max(_ROWS, runtime.n_seq * (MAX_DRAFT_DEPTH + 1))
+    mask = 2 * (2 * _n_ctx(file, runtime))
+    outputs = runtime.n_seq * (MAX_DRAFT_DEPTH + 1) * vocabulary_size(file)
+    return 4 * (rows * (4 * widest + queries + 2 * per_layer) + outputs) + rows * mask
+
+
+def _n_ctx(file: GgufFile, runtime: RuntimeConfig) -> int:
+    return runtime.n_ctx or min(_whole(file, "context_length"), 8192)
+
+
+def _whole(file: GgufFile, key: str) -> int:
+    value: Any = file.arch_value(key)
+    return int(np.max(value)) if isinstance(value, (int, np.ndarray)) else 0
