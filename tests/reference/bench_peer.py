@@ -5,7 +5,8 @@
 Without a model: the embedded pair. All contestants are loaded at once and answer one after the
 other, so that a machine that slows down slows down all of them. Speeds are of decoding only, by
 each one's own clock: tokens after the first by the time since the first. With --parallel N they
-get N prompts at once, and speeds are of all tokens by the whole time, prompts included.
+get N prompts at once, and speeds are of all tokens by the whole time, prompts included; mtpcli
+answers them one after another too.
 Not a test: it takes minutes, and memory for each contestant.
 """
 
@@ -34,6 +35,7 @@ from mtpcli.session import PairPaths, Session, choose_pair
 from tests.reference import llama_server, upstream
 
 SERVER, OURS = "llama-server", "mtpcli"
+ALONE = "one by one"
 SERVER_DEFAULT = 3  # of --spec-draft-n-max
 
 
@@ -158,14 +160,16 @@ def report(rows: list[Row]) -> list[str]:
     ours = next(row for row in rows if row.name == f"{OURS} {bench.AUTO}")
     servers = [row for row in rows if row.name.startswith(SERVER) and row not in plain.values()]
     best = max(servers, key=lambda row: row.speed)
-    own = [row for row in rows if row.name.startswith(OURS)]
-    best_fixed = max((row for row in own if row is not ours), key=lambda row: row.speed)
+    alone = [row for row in rows if row.name.endswith(ALONE)]
+    fixed = [row for row in rows if row.name.startswith(OURS) and row not in (ours, *alone)]
+    best_fixed = max(fixed, key=lambda row: row.speed)
     lines.append("")
     for what, other in (
         *((f"{SERVER} at its default", row) for row in servers if row.name.endswith(" 3")),
         (f"the best drafting {SERVER}", best),
         (f"plain {SERVER}", plain[SERVER]),
-        (f"the best of {OURS} itself", best_fixed),
+        (f"the best fixed depth of {OURS} itself", best_fixed),
+        *(("its prompts one after another", row) for row in alone),
     ):
         lines.append(f"{OURS} auto against {what} ({other.name}): {ours.against(other):.2f}x")
     return lines
@@ -229,14 +233,25 @@ def main() -> None:
         for depth in depths:
             drafting = "--spec-type", "draft-mtp", "--spec-draft-n-max", str(depth)
             add_server(str(depth), "-md", str(paths.drafter), *drafting)
-        runtime = RuntimeConfig(args.ctx, args.parallel, args.threads)
-        session = stack.enter_context(Session(paths, DraftConfig(), runtime))
+
+        def open_session(n_seq: int) -> Session:
+            runtime = RuntimeConfig(args.ctx, n_seq, args.threads)
+            return stack.enter_context(Session(paths, DraftConfig(), runtime))
+
+        def add_ours(name: str, session: Session, policy: DepthPolicy) -> None:
+            contestants[f"{OURS} {name}"] = partial(ask_ours, session, policy, args.max_tokens)
+
+        session = open_session(args.parallel)
         auto = session.engine.policy
         assert isinstance(auto, AutoDepth)
-        policies: dict[str, DepthPolicy] = {bench.PLAIN: FixedDepth(0), bench.AUTO: auto}
-        policies |= {str(depth): FixedDepth(depth) for depth in depths}
-        for name, policy in policies.items():
-            contestants[f"{OURS} {name}"] = partial(ask_ours, session, policy, args.max_tokens)
+        add_ours(bench.PLAIN, session, FixedDepth(0))
+        add_ours(bench.AUTO, session, auto)
+        for depth in depths:
+            add_ours(str(depth), session, FixedDepth(depth))
+        if args.parallel > 1:
+            single = open_session(1)
+            for name, policy in ((bench.PLAIN, FixedDepth(0)), (bench.AUTO, single.engine.policy)):
+                add_ours(f"{name}, {ALONE}", single, policy)
         prompts = [session.chat_tokens([{"role": "user", "content": text}]) for text in texts]
         rows = [
             measure(contestants, prompts, args, float(temperature))
