@@ -12,6 +12,8 @@ BIN    := $(VENV)/bin
 RPC    := .venv-rpc
 # More arguments for pytest: make test ARGS="-k sampling"
 ARGS   ?=
+# One worker per core; a file's tests stay together, for they share models. -n 0 is one process.
+WORKERS ?= -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 MINUTES ?= 60
 # PyPI's torch for Linux brings gigabytes of CUDA; here it only trains and checks tiny models, and
 # the build of this index with the suffix +cpu is preferred wherever there is one.
@@ -31,10 +33,10 @@ demo: setup ## generate with the embedded pair, with and without its drafter
 	$(BIN)/mtpcli demo
 
 test: setup ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 slow: setup ## run the tests that take minutes, such as fifty kills of one batch
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow $(WORKERS) $(ARGS)
 
 soak: setup ## an hour of batches and chats in one process: memory, handles, texts (MINUTES=60)
 	$(BIN)/python -m tests.soak.run --minutes $(MINUTES) --out soak

@@ -164,7 +164,7 @@ def test_the_embedded_pair_is_the_default(run_cli: Run, tmp_path: Path) -> None:
     first = run_cli("generate", PROMPT, "--seed", "5", "--threads", "1")
     assert first.exit_code == 0
     assert first.stderr.count("\n") == 1
-    assert "embedded demo pair" in first.stderr and "-m FILE" in first.stderr
+    assert "embedded demo pair" in first.stderr and "mtpcli pull" in first.stderr
     packed = sorted((tmp_path / "cache").rglob("*.gguf"))
     assert len(packed) == 2
     times = [path.stat().st_mtime_ns for path in packed]
