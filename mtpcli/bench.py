@@ -24,12 +24,16 @@ PLAIN = "plain"
 AUTO = "auto"
 
 
+Prompt = str | tuple[int, ...]
+"""What a user says, or token ids as they are."""
+
+
 @dataclass(frozen=True)
 class Workload:
     """Prompts of a kind; a temperature that is theirs, or None for the run's."""
 
     name: str
-    prompts: Sequence[str]
+    prompts: Sequence[Prompt]
     temperature: float | None = None
 
 
@@ -104,14 +108,14 @@ def run(
 def _run_workload(
     workload: Workload,
     policies: Mapping[str, DepthPolicy],
-    generate: Callable[[str, Result], tuple[list[int], float]],
+    generate: Callable[[Prompt, Result], tuple[list[int], float]],
     session: Session,
     runs: int,
     progress: Callable[[str], None],
 ) -> list[Result]:
     modes = list(policies)
     results = {mode: Result(workload.name, mode) for mode in modes}
-    expected: dict[str, list[int]] = {}
+    expected: dict[Prompt, list[int]] = {}
     for number in range(runs + 1):
         progress(f"{workload.name}, run {number} of {runs}")
         spent = {mode: [0, 0.0] for mode in modes}
@@ -143,10 +147,10 @@ def _policy(mode: str, own: DepthPolicy) -> DepthPolicy:
 
 
 def _generate(
-    session: Session, sampling: SamplingConfig, max_tokens: int, prompt: str, result: Result
+    session: Session, sampling: SamplingConfig, max_tokens: int, prompt: Prompt, result: Result
 ) -> tuple[list[int], float]:
     """Tokens of an answer, and the seconds of its rounds."""
-    tokens = session.chat_tokens([{"role": "user", "content": prompt}])
+    tokens = prompt_tokens(session, prompt)
     request, stream = session.request(tokens, sampling, max_tokens=max_tokens)
     session.engine.timings = Timings()
     (sequence,) = session.engine.generate([request])
@@ -159,6 +163,13 @@ def _generate(
 
 
 _MAX_PROMPTS = 64 << 20
+
+
+def prompt_tokens(session: Session, prompt: Prompt) -> list[int]:
+    """Token ids that the target is given."""
+    if isinstance(prompt, str):
+        return session.chat_tokens([{"role": "user", "content": prompt}])
+    return list(prompt)
 
 
 def load_prompts(path: Path) -> list[Workload]:

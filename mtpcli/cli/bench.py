@@ -157,7 +157,7 @@ def _made_up(
 
     with bench_synthetic.made_up_pair(shape, acceptances, quant, remove) as pair:
         yield [
-            (PairPaths(pair.target, drafter), bench_synthetic.workloads(share, own))
+            (PairPaths(pair.target, drafter), bench_synthetic.workloads(pair, share, own))
             for share, drafter in pair.drafters.items()
         ]
 

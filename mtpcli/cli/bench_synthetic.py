@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mtpcli.synthetic import MadeUpPair
 
 _PANEL = "Made-up weights"
+_REPEATED = 160  # tokens of an answer that its prompt holds already
 
 Shape = Annotated[
     str | None,
@@ -61,14 +62,27 @@ def made_up_pair(
             pair.remove()
 
 
-def workloads(acceptance: float, own: Sequence[Workload] | None) -> list[Workload]:
-    """What a made-up pair is asked: the user's prompts, or letters.
+def workloads(
+    pair: MadeUpPair, acceptance: float, own: Sequence[Workload] | None
+) -> list[Workload]:
+    """What a made-up pair is asked: the user's prompts, or letters and a text it has just read.
 
     Its answer depends on the last character only, so that each letter gets one of its own.
     """
     from mtpcli.bench import Workload
+    from mtpcli.synthetic import answer_tokens, letter_tokens
 
     name = f"made up, acceptance {acceptance:.2f}"
-    if own is None:
-        return [Workload(name, [f"Prompt {letter}" for letter in "abcdefghijklmnopqrstuvwxyz"])]
-    return [replace(workload, name=f"{workload.name} ({name})") for workload in own]
+    if own is not None:
+        return [replace(workload, name=f"{workload.name} ({name})") for workload in own]
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    found = [Workload(name, [f"Prompt {letter}" for letter in letters])]
+    if acceptance == max(pair.drafters):
+        # Words of a prompt would fall apart into characters: they are given as tokens.
+        size = pair.shape.vocabulary
+        prompts = [
+            (*answer_tokens(size, letter, _REPEATED), *letter_tokens(letter))
+            for letter in letters[:4]
+        ]
+        found.append(Workload(f"made up, repeated text, acceptance {acceptance:.2f}", prompts))
+    return found

@@ -28,6 +28,7 @@ Progress = Callable[[int, int], None]
 class MadeUpPair:
     """Files of a target and of one drafter for each rate of acceptance."""
 
+    shape: Shape
     target: Path
     drafters: dict[float, Path]
 
@@ -78,6 +79,7 @@ def made_up_pair(
     name = f"made-up-gemma-4-{shape.name}-{quant.upper()}"
     wanted = [round(acceptance, 2) for acceptance in acceptances]
     pair = MadeUpPair(
+        shape,
         folder / f"{name}.gguf",
         {share: folder / f"mtp-{name}-acceptance-{share:.2f}.gguf" for share in wanted},
     )
@@ -86,6 +88,24 @@ def made_up_pair(
     except ConvertError as error:
         raise ModelError(str(error)) from None
     return pair
+
+
+def letter_tokens(letter: str) -> list[int]:
+    """The tokens of a letter, with which a prompt ends."""
+    from mtpcli.synthetic.vocabulary import FIRST_WORD, vocabulary
+
+    return [vocabulary(FIRST_WORD).tokens.index(letter)]
+
+
+def answer_tokens(size: int, letter: str, count: int) -> list[int]:
+    """What a made-up target of `size` tokens writes behind a letter: its first `count` tokens."""
+    from mtpcli.synthetic.vocabulary import FIRST_WORD
+    from mtpcli.synthetic.weights import make_walk
+
+    following, tokens = make_walk(size, FIRST_WORD).next, letter_tokens(letter)
+    while len(tokens) <= count:
+        tokens.append(int(following[tokens[-1]]))
+    return tokens[1:]
 
 
 def _known(shape: str | Shape) -> Shape:

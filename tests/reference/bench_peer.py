@@ -195,7 +195,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def files_and_prompts(args: argparse.Namespace) -> tuple[PairPaths, list[str]]:
+def files_and_prompts(args: argparse.Namespace) -> tuple[PairPaths, list[bench.Prompt]]:
     """What the contestants run, and what they are asked."""
     from mtpcli.cli.bench_synthetic import workloads as made_up_workloads
     from mtpcli.demo.pack import SNAPSHOTS
@@ -205,7 +205,9 @@ def files_and_prompts(args: argparse.Namespace) -> tuple[PairPaths, list[str]]:
     if args.synthetic:
         pair = made_up_pair(args.synthetic, [args.acceptance], args.quant)
         paths = PairPaths(pair.target, pair.drafters[round(args.acceptance, 2)])
-        workloads = made_up_workloads(args.acceptance, workloads if args.prompts else None)
+        own = workloads if args.prompts else None
+        workloads = made_up_workloads(pair, args.acceptance, own)
+        workloads = workloads if own else workloads[:1]
     else:
         paths = choose_pair(args.model, args.drafter, draft=True)
     return paths, [text for load in workloads for text in load.prompts[: args.per_workload]]
@@ -252,7 +254,7 @@ def main() -> None:
             single = open_session(1)
             for name, policy in ((bench.PLAIN, FixedDepth(0)), (bench.AUTO, single.engine.policy)):
                 add_ours(f"{name}, {ALONE}", single, policy)
-        prompts = [session.chat_tokens([{"role": "user", "content": text}]) for text in texts]
+        prompts = [bench.prompt_tokens(session, text) for text in texts]
         rows = [
             measure(contestants, prompts, args, float(temperature))
             for temperature in args.temperatures.split(",")
