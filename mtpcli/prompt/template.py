@@ -6,6 +6,7 @@ from the interpreter; the limits on time and size keep a broken one from taking 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import signal
 import threading
@@ -27,6 +28,8 @@ from mtpcli.sanitize import one_line
 MAX_SOURCE = 1 << 20
 MAX_OUTPUT = 1 << 24
 MAX_SECONDS = 10.0
+MAX_MEMORY = 1 << 30  # bytes more than the process has when rendering begins
+_MAX_BITS = 1 << 16  # of a product of whole numbers
 
 
 class _Role(TypedDict):
@@ -58,7 +61,8 @@ class ChatTemplate:
         if len(source) > MAX_SOURCE:
             raise ModelError(f"the model's chat template is too large: {len(source)} characters")
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
-        with _template_errors():
+        # Jinja computes what it can while it compiles.
+        with _template_errors(), _memory_limit(MAX_MEMORY), _time_limit(MAX_SECONDS):
             self._template = _Sandbox().from_string(source)
 
     def render(
@@ -94,7 +98,7 @@ class ChatTemplate:
         }
         pieces: list[str] = []
         size = 0
-        with _template_errors(), _time_limit(MAX_SECONDS):
+        with _template_errors(), _memory_limit(MAX_MEMORY), _time_limit(MAX_SECONDS):
             for piece in self._template.generate(values):
                 size += len(piece)
                 if size > MAX_OUTPUT:
@@ -109,6 +113,13 @@ class _RefusalError(jinja2.TemplateError):
 
 class _LimitError(Exception):
     """The template used too much of something."""
+
+
+class _TimeUp(_LimitError):
+    """Raised from another thread, which can only name a class."""
+
+    def __str__(self) -> str:
+        return f"it runs for more than {MAX_SECONDS:g} seconds"
 
 
 class _GenerationTag(jinja2.ext.Extension):
@@ -143,6 +154,10 @@ class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         if operator == "**" and (abs(left) > 1 << 16 or abs(right) > 64):
             raise _LimitError("it raises a number to a huge power")
         if operator == "*":
+            if isinstance(left, int) and isinstance(right, int):
+                if left.bit_length() + right.bit_length() > _MAX_BITS:
+                    raise _LimitError("it multiplies huge numbers")
+                return left * right
             for text, count in ((left, right), (right, left)):
                 if hasattr(text, "__len__") and len(text) * int(count) > MAX_OUTPUT:
                     raise _LimitError("it repeats a text too often")
@@ -186,6 +201,10 @@ def _template_errors() -> Iterator[None]:
         ) from None
     except _LimitError as error:
         raise ModelError(f"the model's chat template was stopped: {error}") from None
+    except MemoryError:
+        raise ModelError(
+            "the model's chat template was stopped: it takes too much memory"
+        ) from None
     except Exception as error:  # a stranger's program: anything may come out of it
         raise ModelError(
             f"the model's chat template fails: {one_line(str(error) or type(error).__name__)}"
@@ -193,19 +212,40 @@ def _template_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Interrupt the block after `seconds`.
+def _memory_limit(size: int) -> Iterator[None]:
+    """Let the process grow by `size` bytes at most: one operation of a template can ask for all.
 
-    Only in the main thread, where Python runs signal handlers; a host that renders in another
-    thread has Jinja's limit on loops (100000 rounds each) and the limit on size.
+    Only where the system knows such a limit and says how large the process is, as Linux does.
     """
+    try:
+        import resource
+
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - not a real file
+            now = int(file.read().split()[0]) * resource.getpagesize()
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        room = now + size
+        if soft == resource.RLIM_INFINITY or soft > room:
+            resource.setrlimit(resource.RLIMIT_AS, (room, hard))
+    except (ImportError, OSError, ValueError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Interrupt the block after `seconds`, in whichever thread it runs."""
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or not hasattr(signal, "setitimer"):
-        yield
+        with _time_limit_by_thread(seconds):
+            yield
         return
 
     def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
-        raise _LimitError(f"it runs for more than {seconds:g} seconds")
+        raise _TimeUp
 
     previous = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -214,3 +254,27 @@ def _time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+
+
+@contextmanager
+def _time_limit_by_thread(seconds: float) -> Iterator[None]:
+    """The same by another thread, where signals are not for this one."""
+    thread = ctypes.c_ulong(threading.get_ident())
+    lock, done = threading.Lock(), False
+
+    def stop() -> None:
+        with lock:
+            if not done:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(_TimeUp))
+
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        with lock:
+            done = True
+            # One that was raised at the last moment, and has not arrived yet, must not come later.
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)
+        timer.cancel()

@@ -96,6 +96,20 @@ def test_refusal_is_about_the_input() -> None:
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "fails: "),
         ("{{ 9 ** 999999999 }}", "was stopped: it raises a number to a huge power"),
         ("{{ 'x' * 999999999 }}", "was stopped: it repeats a text too often"),
+        ("{{ '%999999999999d' % 1 }}", "was stopped: it takes too much memory"),
+        ("{{ '{:9999999999}'.format(1) }}", "was stopped: it takes too much memory"),
+        ("{{ 'x' | center(9999999999) }}", "was stopped: it takes too much memory"),
+        ("{{ 'x'.ljust(9999999999) }}", "was stopped: it takes too much memory"),
+        (
+            "{% set n = namespace(s='x' * 9999999) %}"
+            "{% for i in range(999) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
+            "was stopped: it takes too much memory",
+        ),
+        (
+            "{% set n = namespace(k=3) %}{% for i in range(99) %}{% set n.k = n.k * n.k %}"
+            "{% endfor %}",
+            "was stopped: it multiplies huge numbers",
+        ),
         ("{{ [1] * 999999999 }}", "was stopped: it repeats a text too often"),
         ("{% for i in range(999999) %}x{% endfor %}", "fails: Range too big"),
         (
@@ -125,6 +139,33 @@ def test_endless_template_is_stopped_in_time(monkeypatch: pytest.MonkeyPatch) ->
         render("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_endless_template_is_stopped_in_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template_module, "MAX_SECONDS", 0.2)
+    loop = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    said: list[str] = []
+
+    def work() -> None:
+        with pytest.raises(ModelError) as caught:
+            render(loop)
+        said.append(str(caught.value))
+        said.append(render("{{ messages[0].content }}"))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(60)
+    reason = "it runs for more than 0.2 seconds"
+    assert said == [f"the model's chat template was stopped: {reason}", "Hello"]
+
+
+def test_limits_are_taken_back() -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    render("{{ messages[0].content }}")
+    with pytest.raises(ModelError):
+        render("{{ 'x'.ljust(9999999999) }}")
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
 def test_renders_outside_the_main_thread() -> None:
