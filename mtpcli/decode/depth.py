@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
 
+import numpy as np
+
 from mtpcli.config import MAX_DRAFT_DEPTH
 from mtpcli.decode.acceptance import Acceptance, Usual
 
@@ -117,17 +119,18 @@ class Curve:
 
     def at(self, rows: int) -> float:
         """Expected seconds of so many rows, 0 if nothing is known at all."""
-        if rows in self.seconds or not self.seconds:
-            return self.seconds.get(rows, 0.0)
-        below = max((n for n in self.seconds if n < rows), default=None)
-        above = min((n for n in self.seconds if n > rows), default=None)
-        if below is None or above is None:
-            # Beyond what is known: rows cost no less than in proportion to the nearest.
-            nearest = below if below is not None else above
-            assert nearest is not None
-            return self.seconds[nearest] * max(1.0, rows / nearest)
-        share = (rows - below) / (above - below)
-        return self.seconds[below] + share * (self.seconds[above] - self.seconds[below])
+        return self.over([rows])[0]
+
+    def over(self, rows: Sequence[int]) -> list[float]:
+        """Expected seconds of each of these numbers of rows.
+
+        Beyond what is known, rows cost no less than in proportion to the nearest.
+        """
+        if not self.seconds:
+            return [0.0] * len(rows)
+        known = sorted(self.seconds)
+        seconds = np.interp(rows, known, [self.seconds[count] for count in known])
+        return [float(s) for s in seconds * np.maximum(1.0, np.divide(rows, known[-1]))]
 
 
 @dataclass
@@ -204,7 +207,7 @@ class AutoDepth:
         self._chances = self.acceptance.by_position()
         # Asked for several times in a round, and the same until its verify.
         self._drafting = self._draft()
-        steady = [self._verify(depth) for depth in range(self._max_depth + 1)]
+        steady = self._verify()
         # More rows never cost less, or some of them could be wasted: a time that a busy machine
         # has spoilt is held down by those of more rows, which it spoilt less.
         steady = list(accumulate(reversed(steady), min))[::-1]
@@ -247,7 +250,7 @@ class AutoDepth:
         chances = self.acceptance.survivals(confidences)
         least = max(self._values(chances))
         chance, tokens = chances[-1], sum(chances)
-        for depth in range(drafted + 1, self._max_depth + 1):
+        for depth in range(drafted + 1, self._planned + 1):
             chance *= self._chances[depth - 1]
             tokens += chance
             seconds = (depth - drafted) * self._drafting + self._verifying[depth]
@@ -329,7 +332,10 @@ class AutoDepth:
         """Time of a draft step, as each sequence's share of it."""
         return self.costs.draft.at(self._sequences) / self._sequences
 
-    def _verify(self, depth: int) -> float:
-        """Time of a round without its draft steps, as each sequence's share of it."""
-        rows = self._sequences * (depth + 1)
-        return (self.costs.verify.at(rows) + self.costs.rest) / self._sequences
+    def _verify(self) -> list[float]:
+        """Times of rounds by depth without their draft steps, as each sequence's share of them."""
+        rows = range(self._sequences, self._sequences * (self._max_depth + 1) + 1, self._sequences)
+        return [
+            (seconds + self.costs.rest) / self._sequences
+            for seconds in self.costs.verify.over(rows)
+        ]
