@@ -55,11 +55,14 @@ class DraftConfig:
             faster than scoring the whole vocabulary.
         rejection: verify sampled text by rejection instead of by coupling: more drafts are
             accepted, and the text is as likely as without a drafter, but not the same.
+        exact: decode only by numbers of rows that give the same bits, so that the text does not
+            depend on the draft where rounding does; with a single sequence.
     """
 
     depth: int | None = None
     ordered_head: bool | None = None
     rejection: bool = False
+    exact: bool = False
 
 
 @dataclass(frozen=True)

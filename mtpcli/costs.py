@@ -1,4 +1,4 @@
-"""What rounds cost here and drafts are worth, kept in the user's cache from run to run."""
+"""What was measured on this machine for these files, kept in the user's cache from run to run."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from platformdirs import user_cache_path
 
 from mtpcli.decode.acceptance import Rate, Usual
 from mtpcli.decode.depth import Costs, Curve
+from mtpcli.decode.exact import MOST_ROWS, RowReport
 
 
 def costs_file(files: list[Path], *settings: object) -> Path:
@@ -61,12 +62,38 @@ def load_costs(path: Path) -> Costs | None:
 
 def save_costs(path: Path, costs: Costs) -> None:
     """Keep costs for the next run. A cache that cannot be written is no error."""
+    _save(path, costs)
+
+
+def load_rows(path: Path) -> RowReport | None:
+    """The comparison of row counts that was kept, or None if there is none that can be read."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        report = RowReport(
+            places=tuple(int(place) for place in data["places"]),
+            difference={int(rows): float(value) for rows, value in data["difference"].items()},
+            classes=tuple(tuple(int(rows) for rows in each) for each in data["classes"]),
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    counts = list(range(1, MOST_ROWS + 1))
+    sound = report.classes and report.classes[0] and report.classes[0][0] == 1
+    whole = sorted(rows for each in report.classes for rows in each) == counts
+    return report if sound and whole and sorted(report.difference) == counts else None
+
+
+def save_rows(path: Path, report: RowReport) -> None:
+    """Keep a comparison for the next run. A cache that cannot be written is no error."""
+    _save(path, report)
+
+
+def _save(path: Path, record: Costs | RowReport) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(asdict(costs), file)
+                json.dump(asdict(record), file)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from mtpcli.config import CPU, DraftConfig, RuntimeConfig, SamplingConfig
+from mtpcli.config import CPU, MAX_DRAFT_DEPTH, DraftConfig, RuntimeConfig, SamplingConfig
 from mtpcli.errors import ModelError
 from mtpcli.prompt.stream import TextStream
 from mtpcli.prompt.thinking import ChannelSplitter
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mtpcli.decode.depth import AutoDepth, DepthPolicy
     from mtpcli.decode.drafters.base import Drafter
     from mtpcli.decode.engine import Engine, Target
+    from mtpcli.decode.exact import RowReport
     from mtpcli.decode.sequence import Request
     from mtpcli.llama.context import TargetContext
     from mtpcli.llama.gguf import GgufFile
@@ -87,10 +88,21 @@ class Session:
         runtime: how it runs: as asked for, with the layers that fit; on the CPU if a device failed.
         load_seconds: time to load files and create contexts.
         n_ctx: tokens of context per sequence.
+        rows: what is known of row counts, where the draft is to be exact.
+        threads: that llama.cpp uses.
     """
 
-    def __init__(self, paths: PairPaths, draft: DraftConfig, runtime: RuntimeConfig) -> None:
+    def __init__(
+        self,
+        paths: PairPaths,
+        draft: DraftConfig,
+        runtime: RuntimeConfig,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> None:
         """Check the files, then load them: where a device fails, on the CPU, with a warning.
+
+        Args:
+            progress: told what takes long.
 
         Raises:
             ModelError: a file is missing or damaged, or the two do not fit each other.
@@ -107,6 +119,7 @@ class Session:
         self.paths = paths
         self._open: list[Any] = []
         self._on_close: list[Callable[[], None]] = []
+        self._progress = progress
         target_file = read_metadata(paths.target)
         check_target(target_file)
         drafter_file = None
@@ -159,6 +172,8 @@ class Session:
             self._open.append(context)
             if self.model.devices:
                 try_out(context)
+            self._context, self.threads = context, context.threads
+            self.rows = self.compare_rows(self._progress) if draft.exact else None
             if runtime.gpu_layers is not None:
                 layers = drafter_layers(target_file, runtime.gpu_layers)
                 runtime = replace(runtime, gpu_layers=layers)
@@ -167,7 +182,7 @@ class Session:
         except BaseException:
             self.close()
             raise
-        self.n_ctx = context.n_ctx
+        self.n_ctx = self.engine.n_ctx
 
     def _make_engine(
         self,
@@ -193,8 +208,9 @@ class Session:
 
         drafter: Drafter | None = None
         policy: DepthPolicy = FixedDepth(draft.depth or 0)
+        exact_rows = self.rows.exact_rows() if self.rows else ()
         failure: Exception | None = None
-        if drafter_file:
+        if drafter_file and exact_rows != (1,):
             head = load_ordered_head(drafter_file) if draft.ordered_head is not False else None
             if head and draft.ordered_head is None and not head.pays:
                 head = None
@@ -210,24 +226,58 @@ class Session:
                     files = [self.paths.target, drafter_file.path]
                     settings = replace(self.runtime, threads=context.threads, n_ctx=0)
                     place = (versions(), settings, self.model.devices, head is not None)
-                    policy = self._measured(costs_file(files, *place), context, drafter)
+                    file = costs_file(files, *place, *exact_rows)
+                    policy = self._measured(file, context, drafter, exact_rows)
             except (ModelError, MemoryError) as error:
                 if self.model.devices:
                     raise  # the CPU may do it
                 failure = error
         self.drafter_name = drafter.name if drafter else None
-        engine = Engine(context, drafter, policy, self.model.is_end, rejection=draft.rejection)
+        engine = Engine(
+            context,
+            drafter,
+            policy,
+            self.model.is_end,
+            rejection=draft.rejection,
+            exact_rows=exact_rows,
+        )
         if failure:
             engine.give_up_drafter(failure)
         return engine
 
-    def _measured(self, file: Path, target: Target, drafter: Drafter) -> AutoDepth:
+    def compare_rows(self, progress: Callable[[str], None] = lambda text: None) -> RowReport:
+        """Which row counts are exact with this file here, from an earlier run or found out now.
+
+        Between generations only: it takes the cells.
+        """
+        from mtpcli.costs import costs_file, load_rows, save_rows
+        from mtpcli.decode.exact import compare_rows
+        from mtpcli.llama.lib import versions
+
+        context = self._context
+        settings = ("rows", versions(), context.threads, context.n_ctx, self.runtime)
+        file = costs_file([self.paths.target], *settings)
+        report = load_rows(file)
+        if report is None:
+            report = compare_rows(context, progress)
+            save_rows(file, report)
+        return report
+
+    def _measured(
+        self, file: Path, target: Target, drafter: Drafter, exact_rows: Sequence[int]
+    ) -> AutoDepth:
         """A policy that knows what rounds cost here, from an earlier run or by measuring now."""
         from mtpcli.costs import load_costs, save_costs
         from mtpcli.decode.depth import AutoDepth
         from mtpcli.decode.probe import measure
 
-        policy = AutoDepth(load_costs(file) or measure(target, drafter))
+        costs = load_costs(file) or measure(target, drafter)
+        deepest = MAX_DRAFT_DEPTH
+        if exact_rows:
+            deepest = max(exact_rows) - 1
+            # A round of one row costs as much as the rows that it is filled up to.
+            costs.verify.seconds[1] = costs.verify.at(min(exact_rows))
+        policy = AutoDepth(costs, deepest)
         self._on_close.append(lambda: save_costs(file, policy.costs))
         return policy
 

@@ -115,6 +115,7 @@ def settings(
         "--kv-type": runtime.kv_type,
         "--flash-attn": runtime.flash_attn,
         "--draft-depth": draft.depth,
+        "--exact": draft.exact,
         "--as-finished": given.as_finished,
     }
 

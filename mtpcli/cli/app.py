@@ -19,6 +19,7 @@ from mtpcli.cli.models import list_models, remove
 from mtpcli.cli.plan import plan
 from mtpcli.cli.pull import pull
 from mtpcli.cli.rpc_server import rpc_server
+from mtpcli.cli.verify import verify
 
 app = typer.Typer(
     name="mtpcli",
@@ -39,6 +40,7 @@ app.command()(demo)
 app.command()(bench)
 app.command("rpc-server")(rpc_server)
 app.command("devices")(list_devices)
+app.command()(verify)
 
 
 def _show_version(wanted: bool) -> None:
@@ -68,7 +70,8 @@ def root(
         model = "~/models/gemma-4-E4B-it-Q8_0.gguf"
         generate.temperature = 0.7
 
-    Exit codes: 0 done, 1 a bug, 2 usage, 3 a model file, 4 input or output, 130 interrupted.
+    Exit codes: 0 done, 1 a bug, 2 usage, 3 a model file, 4 input or output,
+    5 texts that differ (verify), 130 interrupted.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

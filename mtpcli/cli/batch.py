@@ -49,7 +49,11 @@ def batch(
     parallel: Annotated[
         int,
         typer.Option(
-            "--parallel", "-p", min=1, max=64, help="Rows generated at once, by each worker."
+            "--parallel",
+            "-p",
+            min=1,
+            max=64,
+            help="Rows generated at once, by each worker; 1 with --exact.",
         ),
     ] = 4,
     as_finished: Annotated[
@@ -125,6 +129,7 @@ def batch(
     drafter: options.Drafter = None,
     no_draft: options.NoDraft = False,
     draft_depth: options.DraftDepth = options.DEPTH,
+    exact: options.Exact = False,
     runtime: RuntimeConfig = RUNTIME,
 ) -> None:
     """Answer many prompts, several at once, and survive whatever happens.
@@ -162,6 +167,9 @@ def batch(
         raise UsageError("--workers are those of a Ray cluster: say --ray local, or which")
     if json_schema and grammar:
         raise UsageError("--json-schema and --grammar exclude each other")
+    if exact:
+        # Beside others a row would be decoded with other numbers of rows than alone.
+        parallel = 1
     if (json_schema or grammar) and thinking:
         raise UsageError("--thinking leaves the form of --json-schema and --grammar: choose one")
     given = BatchOptions(
@@ -199,4 +207,8 @@ def batch(
     if not quiet:
         options.say_which_model(paths)
     runtime = replace(runtime, n_ctx=ctx, n_seq=1 if dry_run else parallel)
-    raise typer.Exit(BatchCommand(given, paths, DraftConfig(draft_depth), runtime).run())
+    raise typer.Exit(
+        BatchCommand(
+            given, paths, DraftConfig(draft_depth, exact=exact and not dry_run), runtime
+        ).run()
+    )

@@ -70,6 +70,8 @@ class BatchCommand:
             if given.ray is not None:
                 return self._generate_on_ray(given.ray, job, sink, source, rows)
             session = stack.enter_context(job.session())
+            if not given.quiet:
+                options.say_exact_rows(session)
             worker = job.worker(session)
             self._health = session.engine.health
             return self._generate(

@@ -45,6 +45,7 @@ def chat(
     no_draft: options.NoDraft = False,
     draft_depth: options.DraftDepth = options.DEPTH,
     verify: options.Verify = options.Verification.COUPLED,
+    exact: options.Exact = False,
     runtime: RuntimeConfig = RUNTIME,
 ) -> None:
     """Talk with the model. Ctrl-C stops an answer, Ctrl-D leaves, /help lists commands.
@@ -70,11 +71,13 @@ def chat(
     from mtpcli.config import DraftConfig
     from mtpcli.session import Session, choose_pair
 
+    options.check_exact(exact, verify)
     paths = choose_pair(model, drafter, draft=not no_draft)
     options.say_which_model(paths)
     typed = sys.stdin.isatty()
     folder = user_state_path("mtpcli", appauthor=False)
-    draft = DraftConfig(draft_depth, rejection=verify is options.Verification.REJECTION)
+    rejection = verify is options.Verification.REJECTION
+    draft = DraftConfig(draft_depth, rejection=rejection, exact=exact)
     wanted: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,
@@ -84,7 +87,10 @@ def chat(
         "presence": presence_penalty,
         "frequency": frequency_penalty,
     }
-    with Session(paths, draft, replace(runtime, n_ctx=ctx, swa_full=True)) as session:
+    with Session(
+        paths, draft, replace(runtime, n_ctx=ctx, swa_full=True), options.progress()
+    ) as session:
+        options.say_exact_rows(session)
         screen = Screen()
         settings = Settings(session.sampling, max_tokens=max_tokens)
         with closing(Talk(session, Conversation(), settings, screen.note)) as talk:

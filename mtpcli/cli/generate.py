@@ -61,6 +61,7 @@ def generate(
     no_draft: options.NoDraft = False,
     draft_depth: options.DraftDepth = options.DEPTH,
     verify: options.Verify = options.Verification.COUPLED,
+    exact: options.Exact = False,
     runtime: RuntimeConfig = RUNTIME,
 ) -> None:
     """Answer one prompt.
@@ -92,10 +93,13 @@ def generate(
     if (json_schema or grammar) and thinking:
         raise UsageError("--thinking leaves the form of --json-schema and --grammar: choose one")
     grammar_text = options.grammar_text(json_schema, grammar)
+    options.check_exact(exact, verify)
     paths = choose_pair(model, drafter, draft=not no_draft)
     options.say_which_model(paths)
-    draft = DraftConfig(draft_depth, rejection=verify is options.Verification.REJECTION)
-    with Session(paths, draft, replace(runtime, n_ctx=ctx)) as session:
+    rejection = verify is options.Verification.REJECTION
+    draft = DraftConfig(draft_depth, rejection=rejection, exact=exact)
+    with Session(paths, draft, replace(runtime, n_ctx=ctx), options.progress()) as session:
+        options.say_exact_rows(session)
         health = session.engine.health
         output.warn(health)
         sampling = options.sampling(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -17,7 +18,7 @@ from mtpcli.errors import UsageError
 
 if TYPE_CHECKING:
     from mtpcli.prompt.template import Message
-    from mtpcli.session import PairPaths
+    from mtpcli.session import PairPaths, Session
 
 _MODEL = "Model"
 _SAMPLING = "Sampling"
@@ -129,6 +130,15 @@ DraftDepth = Annotated[
         parser=_depth,
         metavar="auto|0..15",
         help="Tokens to draft per round; auto is what pays. Default: auto.",
+        rich_help_panel=_DRAFTING,
+    ),
+]
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact",
+        help="Decode only as many rows at once as give the same bits here: text that never "
+        "depends on drafts. Slower. The first time it is found out, which takes a while.",
         rich_help_panel=_DRAFTING,
     ),
 ]
@@ -333,6 +343,36 @@ def messages(system: str | None, user: str) -> list[Message]:
     """A conversation of one turn."""
     turn: list[Message] = [{"role": "user", "content": user}]
     return [{"role": "system", "content": system}, *turn] if system else turn
+
+
+def row_counts(counts: Sequence[int]) -> str:
+    """Numbers of rows in words, as `decodes of 2 to 16 rows`."""
+    if len(counts) == 1:
+        return "plain decoding"
+    if list(counts) == list(range(counts[0], counts[-1] + 1)):
+        return f"decodes of {counts[0]} to {counts[-1]} rows"
+    return f"decodes of {', '.join(map(str, counts))} rows"
+
+
+def check_exact(exact: bool, verification: Verification) -> None:
+    """Rejected drafts are replaced by chance: such text depends on the draft by its nature."""
+    if exact and verification is Verification.REJECTION:
+        raise UsageError("--exact and --verify rejection exclude each other")
+
+
+def progress() -> Callable[[str], None]:
+    """Tells people on a terminal what takes long."""
+    from mtpcli.cli.output import note
+
+    return note if sys.stderr.isatty() else lambda text: None
+
+
+def say_exact_rows(session: Session) -> None:
+    """Tell people what --exact does here."""
+    from mtpcli.cli.output import note
+
+    if session.rows:
+        note(f"--exact: {row_counts(session.rows.exact_rows())}")
 
 
 def say_which_model(paths: PairPaths) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
+from collections.abc import Sequence as Many
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from mtpcli.config import MAX_DRAFT_DEPTH, SamplingConfig
 from mtpcli.decode import sampling, verify
 from mtpcli.decode.depth import DepthPolicy, FixedDepth
 from mtpcli.decode.drafters.base import Draft, Drafter, DraftRequest
+from mtpcli.decode.exact import fit
 from mtpcli.decode.health import DrafterHealth
 from mtpcli.decode.metrics import Timings
 from mtpcli.decode.sequence import TARGET, Request, Sequence
@@ -62,6 +64,7 @@ class Engine:
 
     Attributes:
         policy: how far to draft; it may be exchanged between rounds.
+        n_ctx: tokens that a sequence may have.
         timings: seconds by phase since the engine was made.
         health: of the drafter; its notices are for the user.
     """
@@ -74,14 +77,20 @@ class Engine:
         is_end: Callable[[int], bool],
         *,
         rejection: bool = False,
+        exact_rows: Many[int] = (),
     ) -> None:
         """Put an engine together.
 
         Args:
             is_end: whether the model ends its turn with a token.
             rejection: verify sampled text by rejection instead of by coupling.
+            exact_rows: decode only so many rows at once, for a target of one sequence; empty is
+                as many as there are.
         """
         self._rejection = rejection
+        self._exact_rows = exact_rows
+        # A round of one row may need more, and those need cells.
+        self.n_ctx = target.n_ctx - (min(exact_rows) - 1 if exact_rows else 0)
         self._target = target
         self._drafter = drafter
         self.policy = policy
@@ -155,7 +164,7 @@ class Engine:
 
     def start(self, request: Request) -> Sequence:
         """Decode a prompt into a free slot and choose the first token."""
-        prompt, n_ctx = request.prompt, self._target.n_ctx
+        prompt, n_ctx = request.prompt, self.n_ctx
         if not prompt:
             raise InputError("the prompt is empty")
         if len(prompt) > n_ctx:
@@ -186,7 +195,12 @@ class Engine:
     def release(self, sequence: Sequence) -> None:
         """Give a sequence's slot back; twice is harmless."""
         if not sequence.released:
-            self._free[sequence.slot] = sequence.cells
+            cells = sequence.cells
+            if self._exact_rows:
+                # Whether the last token has a cell depends on the draft, and on that, how many
+                # rows the next prompt begins with.
+                cells = cells[: len(sequence.request.prompt) + max(0, len(sequence.tokens) - 1)]
+            self._free[sequence.slot] = cells
             sequence.released = True
             if sequence.constraint:
                 sequence.constraint.close()
@@ -233,11 +247,12 @@ class Engine:
         """One round for sequences under way: each gets at least one token."""
         started = perf_counter()
         drafts = self._draft(sequences)
+        padding = self._fit(drafts) if self._exact_rows else 0
         drafted = perf_counter()
-        first_rows = self._verify(sequences, drafts)
+        first_rows = self._verify(sequences, drafts, padding)
         verified = perf_counter()
         for sequence, draft, first in zip(sequences, drafts, first_rows, strict=True):
-            self._commit(sequence, draft, first)
+            self._commit(sequence, draft, first, padding)
         ended = perf_counter()
         self.timings.verify += verified - drafted
         self.timings.decode += ended - started
@@ -287,6 +302,14 @@ class Engine:
                     drafts[owner] = draft.cut(self.policy.keep(draft.confidences))
         return drafts
 
+    def _fit(self, drafts: list[Draft]) -> int:
+        """Cut the one draft to a number of rows that is exact; how many rows are missing."""
+        (draft,) = drafts
+        rows = len(draft.tokens) + 1
+        wanted = fit(self._exact_rows, rows)
+        drafts[0] = draft.cut(min(rows, wanted) - 1)
+        return max(0, wanted - rows)
+
     def _rejects(self, sequence: Sequence) -> bool:
         return self._rejection and sequence.request.sampling.temperature > 0
 
@@ -295,7 +318,7 @@ class Engine:
         config = sequence.request.sampling
         return replace(config, seed=config.seed ^ _DRAFT_NOISE) if self._rejection else config
 
-    def _verify(self, sequences: list[Sequence], drafts: list[Draft]) -> list[int]:
+    def _verify(self, sequences: list[Sequence], drafts: list[Draft], padding: int) -> list[int]:
         """Decode every sequence's last token and draft; the first row of each."""
         batch, rows, first_rows = self._target.batch, 0, []
         for sequence, draft in zip(sequences, drafts, strict=True):
@@ -306,13 +329,20 @@ class Engine:
             batch.seq[rows:end] = sequence.slot
             first_rows.append(rows)
             rows = end
+        if padding:
+            # Any token will do behind the last one: no row that counts sees it.
+            end = rows + padding
+            batch.token[rows:end] = batch.token[rows - 1]
+            batch.pos[rows:end] = range(batch.pos[rows - 1] + 1, batch.pos[rows - 1] + 1 + padding)
+            batch.seq[rows:end] = batch.seq[rows - 1]
+            rows = end
         batch.output[:rows] = 1
         started = perf_counter()
         self._target.decode(rows, rows)
         self.policy.observe_verify(rows, perf_counter() - started)
         return first_rows
 
-    def _commit(self, sequence: Sequence, draft: Draft, first: int) -> None:
+    def _commit(self, sequence: Sequence, draft: Draft, first: int, padding: int) -> None:
         """Keep what the target agrees with, and forget the cells of the rest."""
         if self._rejects(sequence):
             tokens = self._reject(sequence, draft, first)
@@ -329,7 +359,7 @@ class Engine:
             self.policy.observe_draft_result(found.source, found.confidences[: len(tokens)], right)
         sequence.n_past += len(tokens)
         sequence.hidden[:] = self._target.hidden(first + accepted)
-        if accepted < len(draft.tokens):
+        if padding or accepted < len(draft.tokens):
             # Before the next draft: the drafter reads these cells.
             self._target.forget(sequence.slot, sequence.n_past)
         before = len(sequence.tokens)
