@@ -14,7 +14,7 @@ from tests.conftest import ROOT, Pair, Result
 
 Run = Callable[..., Result]
 DEMO = ROOT / "mtpcli" / "demo"
-FEW = ("--threads", "1", "--ctx", "96", "--count", "2", "--seeds", "1", "-n", "24")
+FEW = ("--threads", "1", "--ctx", "72", "--count", "2", "--seeds", "1", "-n", "20")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_exact_text_of_a_type_that_rounds(
 
 
 def test_generate_keeps_to_exact_rows(run_cli: Run, q4_k_m: Path, cache: dict[str, str]) -> None:
-    options = ("-m", q4_k_m, "--exact", "--threads", "1", "--ctx", "96", "--seed", "7", "-n", "40")
+    options = ("-m", q4_k_m, "--exact", "--threads", "1", "--ctx", "72", "--seed", "7", "-n", "40")
     prompt = "Write a short story about a fox."
     drafted = run_cli("generate", prompt, *options, "--draft-depth", "7", "--json", env=cache)
     plain = run_cli("generate", prompt, *options, "--no-draft", "--json", env=cache)
