@@ -70,7 +70,8 @@ def verify(
     from mtpcli.session import Session, choose_pair
 
     if prompts:
-        texts = [text for load in load_prompts(prompts) for text in load.prompts][:count]
+        lists = [load.prompts for load in load_prompts(prompts)]
+        texts = [text for each in lists for text in each if isinstance(text, str)][:count]
     else:
         texts = held_out_prompts(count)
     paths = choose_pair(target, drafter, draft=True)
