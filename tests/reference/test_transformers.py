@@ -13,8 +13,10 @@ from convert import convert_pair
 from mtpcli.config import DraftConfig, RuntimeConfig, SamplingConfig
 from mtpcli.decode.drafters.base import DraftRequest
 from mtpcli.decode.drafters.mtp import MtpDrafter
+from mtpcli.decode.drafters.ordered_head import load_ordered_head
 from mtpcli.demo.pack import SNAPSHOTS
 from mtpcli.llama.context import DrafterContext, TargetContext
+from mtpcli.llama.gguf import read_metadata
 from mtpcli.llama.model import Model
 from mtpcli.session import PairPaths, Session
 
@@ -64,23 +66,29 @@ def test_logits_and_drafts_agree(
     expected = np.load(tmp_path / "out.npz")
 
     logits, drafts = through_llama(pair, prompts)
+    _, ordered = through_llama(pair, prompts, ordered=True)
     # The target's probabilities are what text depends on; f16 keys and values cost this much.
     difference = np.abs(softmax(logits) - softmax(expected["logits"])).max(axis=1)
     assert difference.max() < 0.01, difference
     np.testing.assert_array_equal(drafts, expected["dense"])
+    np.testing.assert_array_equal(ordered, expected["ordered"])
 
 
-def through_llama(pair: PairPaths, prompts: list[list[int]]) -> tuple[np.ndarray, list[list[int]]]:
+def through_llama(
+    pair: PairPaths, prompts: list[list[int]], *, ordered: bool = False
+) -> tuple[np.ndarray, list[list[int]]]:
     """Logits after each prompt; its next token and four drafted ones, all greedy."""
     assert pair.drafter
     logits, drafts = [], []
+    head = load_ordered_head(read_metadata(pair.drafter)) if ordered else None
+    assert bool(head) == ordered
     with (
         Model(pair.target) as target_model,
         Model(pair.drafter) as drafter_model,
         TargetContext(target_model, RuntimeConfig(n_ctx=512)) as target,
-        DrafterContext(drafter_model, target) as context,
+        DrafterContext(drafter_model, target, stop_before_head=ordered) as context,
     ):
-        drafter = MtpDrafter(context)
+        drafter = MtpDrafter(context, head)
         for prompt in prompts:
             target.prefill(0, 0, prompt)
             row = target.logits(0).copy()
