@@ -89,6 +89,7 @@ class Engine:
         """
         self._rejection = rejection
         self._exact_rows = exact_rows
+        self._deepest = max(exact_rows) - 1 if exact_rows else MAX_DRAFT_DEPTH
         # A round of one row may need more, and those need cells.
         self.n_ctx = target.n_ctx - (min(exact_rows) - 1 if exact_rows else 0)
         self._target = target
@@ -266,7 +267,7 @@ class Engine:
             if not sequence.drafting:
                 continue
             room = min(sequence.room, self._target.draft_room(sequence.n_past))
-            found = sequence.found = sequence.lookup.draft(min(MAX_DRAFT_DEPTH, room))
+            found = sequence.found = sequence.lookup.draft(min(self._deepest, room))
             if found.tokens and (taken := self.policy.take(found.source, found.confidences)):
                 drafts[index] = found.cut(taken)
             elif depth := min(limit, room):

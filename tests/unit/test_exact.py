@@ -11,12 +11,12 @@ import pytest
 
 from mtpcli.config import SamplingConfig
 from mtpcli.costs import load_rows, save_rows
-from mtpcli.decode.depth import FixedDepth
+from mtpcli.decode.depth import AutoDepth, Costs, Curve, FixedDepth
 from mtpcli.decode.engine import Engine
 from mtpcli.decode.exact import RowReport, compare_rows, fit
 from mtpcli.decode.sequence import Request
 from mtpcli.proof import EveryDepth, first_difference
-from tests.fakes import FakeDrafter, FakeTarget, ListStream
+from tests.fakes import VOCAB, FakeDrafter, FakeTarget, ListStream
 
 PROMPT = [3, 1, 4, 1, 5]
 SEEDED = SamplingConfig(seed=3)
@@ -115,6 +115,27 @@ def test_text_does_not_depend_on_the_draft_where_rounding_does(
     assert drafted == plain
     assert set(rows) <= set(exact)
     assert len(rows) < len(plain_rows)
+
+
+class CountingTarget(FakeTarget):
+    """Its text goes round in a circle of nine tokens, so that looking it up finds long drafts."""
+
+    def logits(self, output: int) -> npt.NDArray[np.float32]:
+        logits = np.zeros(VOCAB, np.float32)
+        logits[self._contexts[output][-1] % 9 + 1] = 9
+        return logits
+
+
+def test_what_is_looked_up_keeps_to_them_too() -> None:
+    costs = Costs(Curve(dict.fromkeys(range(1, 17), 1.0)), Curve({1: 0.1}))
+    target = CountingTarget()
+    request = Request(PROMPT, SamplingConfig(temperature=0), ListStream(), 80)
+    drafter, policy = FakeDrafter(target), AutoDepth(costs, 2)
+    with Engine(target, drafter, policy, lambda token: False, exact_rows=(1, 2, 3)) as engine:
+        (sequence,) = engine.generate([request])
+    assert sequence.tokens == [(PROMPT[-1] + at) % 9 + 1 for at in range(80)]
+    assert max(target.decodes) == 3
+    assert "lookup" in sequence.origins
 
 
 def test_without_it_the_text_differs() -> None:
