@@ -108,6 +108,7 @@ class Session:
             ModelError: a file is missing or damaged, or the two do not fit each other.
             UsageError: there is no such device.
         """
+        from mtpcli.decode.exact import has_float_matrices
         from mtpcli.llama.devices import choose_devices
         from mtpcli.llama.gguf import read_metadata
         from mtpcli.llama.rpc import add_servers
@@ -122,6 +123,7 @@ class Session:
         self._progress = progress
         target_file = read_metadata(paths.target)
         check_target(target_file)
+        self._float_matrices = has_float_matrices(target_file.tensors)
         drafter_file = None
         if paths.drafter:
             # Before llama.cpp sees them: it would end the process on a pair that does not fit.
@@ -261,7 +263,7 @@ class Session:
         if report is None:
             report = compare_rows(context, progress)
             save_rows(file, report)
-        return report
+        return report.with_single_apart() if self._float_matrices else report
 
     def _measured(
         self, file: Path, target: Target, drafter: Drafter, exact_rows: Sequence[int]

@@ -169,7 +169,8 @@ def _print_tables(rows: RowReport, found: list[Texts], heading: str) -> None:
     for same, counts in _runs(rows):
         largest = max(rows.difference[count] for count in counts)
         yes = "yes" if same else "no"
-        table.add_row(_range(counts), yes, "0" if same else f"{largest:.2g}")
+        none = "0" if same else "0 here, but not always"
+        table.add_row(_range(counts), yes, f"{largest:.2g}" if largest else none)
     console.print(table)
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("sampling", "texts", "equal", "tokens", "drafted", "accepted", "first difference"):

@@ -9,9 +9,9 @@ does not depend on how much was drafted.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,15 @@ _STRETCH = 20
 # A count may agree by luck at one place. Short places are cheap, and each has tokens of its own.
 _SHORT = (4, 17, 40, 77, 120)
 _SECOND_CELLS = 250  # attention is split among threads from 256 cells on: across that border
+
+
+class Tensor(Protocol):
+    """What is asked of a tensor: its shape without trailing ones, and ggml's name of its type."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def type(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,17 @@ class RowReport:
         """Whether so many rows at once give the same bits as one after another."""
         return rows in self.classes[0]
 
+    def with_single_apart(self) -> RowReport:
+        """The same, with no row count like a single row.
+
+        For files with matrices of floats: a single row is multiplied by another kernel than
+        several are, but what differs may be rounded away by the next quantisation nearly always,
+        and so be missed. That of Gemma 4's per-layer embeddings is often such a matrix.
+        """
+        first = tuple(rows for rows in self.classes[0] if rows > 1)
+        rest = (first,) if first else ()
+        return replace(self, classes=((1,), *rest, *self.classes[1:]))
+
     def exact_rows(self) -> tuple[int, ...]:
         """The row counts to keep to: those like single rows; if there are none, those like two.
 
@@ -59,6 +79,12 @@ class RowReport:
             return single
         pairs = next((each for each in self.classes[1:] if each[0] == 2 and len(each) > 1), None)
         return pairs or single
+
+
+def has_float_matrices(tensors: Iterable[Tensor]) -> bool:
+    """Whether some matrices of a file are not quantised."""
+    kinds = ("f32", "f16", "bf16")
+    return any(len(tensor.shape) > 1 and tensor.type in kinds for tensor in tensors)
 
 
 def compare_rows(target: Target, progress: Callable[[str], None] = lambda text: None) -> RowReport:

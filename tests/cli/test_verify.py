@@ -54,7 +54,9 @@ def test_exact_text_of_a_type_that_rounds(
     assert found["lossless"] and found["exact"]
     assert [text["equal"] for text in found["texts"]] == [2, 2]
     assert [row["rows"] for row in found["rows"]] == list(range(2, 17))
-    assert all((row["largest_difference"] == 0) == row["identical"] for row in found["rows"])
+    assert all(row["largest_difference"] == 0 for row in found["rows"] if row["identical"])
+    # The preset leaves a matrix in BF16, and single rows of it have a kernel of their own.
+    assert found["same_bits"][0] == [1]
     # What was found out is kept: the next command does not do it again.
     folder = Path(cache["XDG_CACHE_HOME"]) / "mtpcli" / "costs"
     kept = {path: path.stat().st_mtime_ns for path in folder.iterdir()}

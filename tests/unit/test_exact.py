@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from mtpcli.config import SamplingConfig
 from mtpcli.costs import load_rows, save_rows
 from mtpcli.decode.depth import AutoDepth, Costs, Curve, FixedDepth
 from mtpcli.decode.engine import Engine
-from mtpcli.decode.exact import RowReport, compare_rows, fit
+from mtpcli.decode.exact import RowReport, compare_rows, fit, has_float_matrices
 from mtpcli.decode.sequence import Request
+from mtpcli.llama.gguf import TensorInfo
 from mtpcli.proof import EveryDepth, first_difference
 from tests.fakes import VOCAB, FakeDrafter, FakeTarget, ListStream
 
@@ -77,6 +79,19 @@ def test_no_row_count_is_like_another() -> None:
 def test_classes_without_one_or_two_rows_are_of_no_use() -> None:
     # Filling a round up to eight rows would cost more than drafts bring.
     assert report(lambda rows: rows if rows < 8 else 8).exact_rows() == (1,)
+
+
+def test_single_rows_apart() -> None:
+    found = report(lambda rows: int(rows > 3)).with_single_apart()
+    assert found.classes == ((1,), (2, 3), tuple(range(4, 17)))
+    assert found.exact_rows() == (2, 3)
+    assert report(lambda rows: rows).with_single_apart().exact_rows() == (1,)
+
+
+def test_float_matrices() -> None:
+    norm, matrix = TensorInfo("n", (64,), "f32", 256, 0), TensorInfo("m", (64, 2), "q8_0", 136, 0)
+    assert not has_float_matrices([norm, matrix])
+    assert has_float_matrices([norm, matrix, replace(matrix, type="bf16")])
 
 
 def test_places_fit_a_small_context() -> None:
