@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 from mtpcli.config import MAX_DRAFT_DEPTH
@@ -62,11 +63,13 @@ class Acceptance:
     """How often drafted tokens are right in the text at hand.
 
     Attributes:
-        usual: what is expected of text that has not been seen yet; it learns too, slowly.
+        usual: what is expected of text that has not been seen yet. It learns too, slowly, for the
+            next time: what is seen here must not count twice.
     """
 
     def __init__(self, usual: Usual | None = None) -> None:
         self.usual = usual or Usual()
+        self._expected = deepcopy(self.usual)
         self._luck = 1.0  # how likely it was that no draft was wrong since the last that was
         self._at = [Rate() for _ in range(MAX_DRAFT_DEPTH)]
         self._sure = [Rate() for _ in _CONFIDENCES]
@@ -104,7 +107,7 @@ class Acceptance:
             return self._by_position
         values: list[float] = []
         usual, lift = _FIRST_GUESS, 0.0
-        for general, rate in zip(self.usual.at, self._at, strict=True):
+        for general, rate in zip(self._expected.at, self._at, strict=True):
             usual = general.value(usual, _GUESS_WEIGHT)
             value = rate.value(_lifted(usual, lift), _USUAL_WEIGHT)
             lift = _log_odds(value) - _log_odds(usual)
@@ -117,7 +120,7 @@ class Acceptance:
         chances = [1.0]
         for confidence in confidences:
             at = _bin(confidence)
-            usual = self.usual.sure[at].value(_CONFIDENCES[at], _GUESS_WEIGHT)
+            usual = self._expected.sure[at].value(_CONFIDENCES[at], _GUESS_WEIGHT)
             chances.append(chances[-1] * self._sure[at].value(usual, _USUAL_WEIGHT))
         return chances
 

@@ -24,6 +24,7 @@ _SMOOTHING = 0.1  # weight of a new time
 _OUTLIER = 3.0  # a decode that was interrupted says nothing about its cost
 _LONGEST_RUN = 16.0  # rounds of one depth in a row that a change may be expected to last
 _FIRST_RETRY, _LAST_RETRY = 16, 256  # plain rounds before a draft is tried again
+_LEAST_CUT = 0.3  # tokens that a cut must be worth: what is verified is learnt from
 _CUTS = 16  # drafts that are cut before one is verified in full again
 
 
@@ -238,9 +239,15 @@ class AutoDepth:
         self._plain_rounds += 1
         if self._plain_rounds < self._retry:
             return 0
-        self._plain_rounds, self._retry = 0, min(2 * self._retry, _LAST_RETRY)
+        # Places further on are known by longer drafts only: they may be as good as the first.
+        hopes = [max(chance, self._chances[0]) for chance in self._chances]
+        rates = token_rates(hopes, self._drafting, steady)
+        depth = max(range(1, len(rates)), key=lambda depth: rates[depth])
+        pays = rates[depth] > self._rate
+        self._plain_rounds = 0
+        self._retry = _FIRST_RETRY if pays else min(2 * self._retry, _LAST_RETRY)
         self._trying = True
-        return max(range(1, len(rates)), key=lambda depth: rates[depth])
+        return depth
 
     def go_on(self, confidences: Sequence[float]) -> bool:
         """Whether any longer draft is worth the time it takes, at the best rate there is."""
@@ -264,6 +271,8 @@ class AutoDepth:
             return len(confidences)
         values = self._values(self.acceptance.survivals(confidences))
         best = values.index(max(values))
+        if values[best] - values[-1] < _LEAST_CUT:
+            return len(confidences)
         self._cuts += best < len(confidences)
         if self._trying or self._cuts == _CUTS:
             # What is never verified would stay in doubt for ever.
