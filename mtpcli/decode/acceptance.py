@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 from mtpcli.config import MAX_DRAFT_DEPTH
@@ -21,6 +20,7 @@ _SURPRISE, _SURPRISED = 0.05, 0.5
 _CONFIDENCE_EDGES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _BELOW = (0.0, *_CONFIDENCE_EDGES[:-1])
 _CONFIDENCES = [(low + high) / 2 for low, high in zip(_BELOW, _CONFIDENCE_EDGES, strict=True)]
+_SEEN = 2.0  # observations, older ones faded, from which on a position is known
 _CERTAIN = 0.999  # no share is nearer to 0 or 1 than this when it is compared with another
 
 
@@ -69,11 +69,21 @@ class Acceptance:
 
     def __init__(self, usual: Usual | None = None) -> None:
         self.usual = usual or Usual()
-        self._expected = deepcopy(self.usual)
         self._luck = 1.0  # how likely it was that no draft was wrong since the last that was
         self._at = [Rate() for _ in range(MAX_DRAFT_DEPTH)]
         self._sure = [Rate() for _ in _CONFIDENCES]
+        # What is expected, by position and by confidence, as it was before this text began.
+        self._usual_at: list[float] = []
+        expected = _FIRST_GUESS
+        for rate in self.usual.at:
+            expected = rate.value(expected, _GUESS_WEIGHT)
+            self._usual_at.append(expected)
+        self._usual_sure = [
+            rate.value(confidence, _GUESS_WEIGHT)
+            for rate, confidence in zip(self.usual.sure, _CONFIDENCES, strict=True)
+        ]
         self._by_position: list[float] | None = None
+        self._by_confidence: list[float] | None = None
 
     def observe(self, confidences: Sequence[float], accepted: int) -> None:
         """Count a draft. What comes after the first wrong token says nothing."""
@@ -95,7 +105,7 @@ class Acceptance:
             self._sure[at].add(hit, _KEEP_CONFIDENCE)
             self.usual.at[position].add(hit, _KEEP_USUAL)
             self.usual.sure[at].add(hit, _KEEP_USUAL)
-        self._by_position = None
+        self._by_position = self._by_confidence = None
 
     def by_position(self) -> list[float]:
         """Chance of each position, given that those before it are right.
@@ -106,22 +116,35 @@ class Acceptance:
         if self._by_position is not None:
             return self._by_position
         values: list[float] = []
-        usual, lift = _FIRST_GUESS, 0.0
-        for general, rate in zip(self._expected.at, self._at, strict=True):
-            usual = general.value(usual, _GUESS_WEIGHT)
-            value = rate.value(_lifted(usual, lift), _USUAL_WEIGHT)
-            lift = _log_odds(value) - _log_odds(usual)
+        lift = 0.0
+        for usual, rate in zip(self._usual_at, self._at, strict=True):
+            value = _lifted(usual, lift) if lift else usual
+            if rate.count:
+                value = rate.value(value, _USUAL_WEIGHT)
+                lift = _log_odds(value) - _log_odds(usual)
             values.append(value)
         self._by_position = values
         return values
 
+    def hopes(self) -> list[float]:
+        """The same, but what has hardly been seen is as good as the position before it."""
+        values: list[float] = []
+        for chance, rate in zip(self.by_position(), self._at, strict=True):
+            known = rate.count >= _SEEN or not values
+            values.append(chance if known else max(chance, values[-1]))
+        return values
+
     def survivals(self, confidences: Sequence[float]) -> list[float]:
         """Chances that the first 0, 1, ... all of these tokens are accepted."""
-        chances = [1.0]
+        if self._by_confidence is None:
+            self._by_confidence = [
+                rate.value(usual, _USUAL_WEIGHT)
+                for rate, usual in zip(self._sure, self._usual_sure, strict=True)
+            ]
+        by_confidence, chance, chances = self._by_confidence, 1.0, [1.0]
         for confidence in confidences:
-            at = _bin(confidence)
-            usual = self._expected.sure[at].value(_CONFIDENCES[at], _GUESS_WEIGHT)
-            chances.append(chances[-1] * self._sure[at].value(usual, _USUAL_WEIGHT))
+            chance *= by_confidence[_bin(confidence)]
+            chances.append(chance)
         return chances
 
 

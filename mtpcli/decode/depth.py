@@ -23,7 +23,7 @@ _DRAFTER = "drafter"
 _SMOOTHING = 0.1  # weight of a new time
 _OUTLIER = 3.0  # a decode that was interrupted says nothing about its cost
 _LONGEST_RUN = 16.0  # rounds of one depth in a row that a change may be expected to last
-_FIRST_RETRY, _LAST_RETRY = 16, 256  # plain rounds before a draft is tried again
+_FIRST_RETRY, _LAST_RETRY = 16, 256  # rounds of one plan before a longer draft is tried
 _LEAST_CUT = 0.3  # tokens that a cut must be worth: what is verified is learnt from
 _CUTS = 16  # drafts that are cut before one is verified in full again
 
@@ -197,7 +197,7 @@ class AutoDepth:
         self._chances: list[float] = []
         self._rate = 0.0
         self._drafting, self._verifying = 0.0, [0.0] * (max_depth + 1)
-        self._plain_rounds = 0
+        self._same_rounds = 0  # of one plan, since others were tried
         self._retry = _FIRST_RETRY
         self._trying = False
         self._cuts = 0
@@ -232,19 +232,19 @@ class AutoDepth:
             for depth, verifying in enumerate(steady)
         ]
         self._trying = False
+        self._same_rounds = self._same_rounds + 1 if self._run > 1 else 0
         if best:
-            self._plain_rounds, self._retry = 0, _FIRST_RETRY
+            self._retry = _FIRST_RETRY
+        if self._same_rounds < self._retry:
             return best
-        # Plain decoding is faster. Drafts are tried now and then, for the text may have changed.
-        self._plain_rounds += 1
-        if self._plain_rounds < self._retry:
-            return 0
-        # Places further on are known by longer drafts only: they may be as good as the first.
-        hopes = [max(chance, self._chances[0]) for chance in self._chances]
-        rates = token_rates(hopes, self._drafting, steady)
+        # Positions further on are known by longer drafts only, and the text may have changed:
+        # once in a while they are tried, if they may pay.
+        self._same_rounds = 0
+        rates = token_rates(self.acceptance.hopes(), self._drafting, steady)
         depth = max(range(1, len(rates)), key=lambda depth: rates[depth])
         pays = rates[depth] > self._rate
-        self._plain_rounds = 0
+        if best and not pays:
+            return best
         self._retry = _FIRST_RETRY if pays else min(2 * self._retry, _LAST_RETRY)
         self._trying = True
         return depth

@@ -238,9 +238,10 @@ def draw(
         probability = float(np.exp(logits[best] - top) / weights.sum())
         return Drawn(best if ids is None else int(ids[best]), probability, None)
     kept = candidates(logits, config, ids, constraint, recent)
-    token = pick(kept, config.seed, position)
-    at = int(np.flatnonzero(kept.ids == token)[0])
-    return Drawn(token, float(kept.probabilities()[at]), kept)
+    if kept.ids.size == 1:
+        return Drawn(int(kept.ids[0]), 1.0, kept)
+    at = _pick(kept, config.seed, position)
+    return Drawn(int(kept.ids[at]), float(kept.probabilities()[at]), kept)
 
 
 def candidates(
@@ -258,9 +259,14 @@ def candidates(
 
 def pick(kept: Distribution, seed: int, position: int) -> int:
     """The token that the noise of `position` picks."""
+    return int(kept.ids[_pick(kept, seed, position)])
+
+
+def _pick(kept: Distribution, seed: int, position: int) -> int:
+    """Its place among those that are kept."""
     if kept.ids.size == 1:
-        return int(kept.ids[0])
-    return int(kept.ids[(kept.logits + gumbel(kept.ids, seed, position)).argmax()])
+        return 0
+    return int((kept.logits + gumbel(kept.ids, seed, position)).argmax())
 
 
 def uniform(seed: int, position: int) -> float:
