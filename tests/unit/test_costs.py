@@ -77,7 +77,7 @@ def test_the_probe_measures_and_leaves_nothing_behind(n_seq: int) -> None:
     target = FakeTarget(n_seq=n_seq)
     costs = measure(target, FakeDrafter(target), budget=0.0)
     # However short the budget, sizes that a curve can be drawn through.
-    assert sorted(costs.verify.seconds) == [n_seq * rows for rows in (1, 2, 4, 8)]
+    assert sorted(costs.verify.seconds) == [n_seq * rows for rows in (1, 2, 3, 4, 8, 16)]
     assert list(costs.draft.seconds) == [n_seq]
     assert not any(target.cells)
     everything = measure(target, FakeDrafter(target), budget=60.0)
