@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mtpcli.config import DraftConfig, RuntimeConfig, SamplingConfig
+from mtpcli.decode.acceptance import Usual
 from mtpcli.decode.depth import AutoDepth, Costs, DepthPolicy, FixedDepth
 from mtpcli.demo.pack import SNAPSHOTS
 from mtpcli.session import PairPaths, Session
@@ -94,7 +95,10 @@ class Runner:
 def _policy(mode: str | int) -> DepthPolicy:
     if mode == "whim":
         return Whim(5)
-    return AutoDepth(Costs()) if mode == "auto" else FixedDepth(int(mode))
+    if mode == "auto":
+        # Lookup is trusted from the beginning: these texts are short.
+        return AutoDepth(Costs(usual={"lookup": Usual()}))
+    return FixedDepth(int(mode))
 
 
 @pytest.fixture(scope="module", params=SIZES)

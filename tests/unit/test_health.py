@@ -133,7 +133,9 @@ def test_drafts_that_are_never_right_are_told_once(policy: DepthPolicy) -> None:
     target = FakeTarget(n_ctx=256)
     drafter = FakeDrafter(target, wrong=range(256))
     with Engine(target, drafter, policy, lambda token: False) as engine:
-        engine.generate([Request([1, 2], SamplingConfig(seed=1), ListStream(), 200)])
+        # The automatic depth drafts ever less, so that it takes a few texts to know.
+        for _ in range(10):
+            engine.generate([Request([1, 2], SamplingConfig(seed=1), ListStream(), 240)])
         (notice,) = engine.health.notices
         assert notice.startswith("of 12 drafts 0 were right") and "another target" in notice
         assert engine.health.failure is None
