@@ -15,7 +15,7 @@ from convert.errors import ConvertError
 from convert.plan import Plan, plan_file
 from convert.quantize import OUTTYPES as _OUTTYPES
 from convert.rewrite import plan_rewrite
-from convert.writer import Keys, OutTensor, staged, write
+from convert.writer import Keys, OutTensor, put_in_place, reserved, write
 
 __all__ = ["OUTTYPES", "ConvertError", "convert_model", "convert_pair", "rewrite_drafter"]
 
@@ -139,6 +139,8 @@ def _write_all(
             progress(done, total)
 
     with ExitStack() as stack:
-        parts = [stack.enter_context(staged(output, force)) for _, _, output in jobs]
+        parts = [stack.enter_context(reserved(output, force)) for _, _, output in jobs]
         for (keys, tensors, _), part in zip(jobs, parts, strict=True):
             write(part, keys, tensors, advance)
+        outputs = [output for _, _, output in jobs]
+        put_in_place(list(zip(parts, outputs, strict=True)), force)

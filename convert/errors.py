@@ -15,3 +15,7 @@ class ConvertError(Exception):
     def __init__(self, message: str) -> None:
         line = " ".join(message.split())
         super().__init__(line if len(line) <= MAX_MESSAGE else f"{line[:MAX_MESSAGE]}...")
+
+
+class WriteError(ConvertError):
+    """An output that cannot be written."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import struct
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ import gguf
 import numpy as np
 from gguf import GGUFValueType as Kind
 
-from convert.errors import ConvertError
+from convert.errors import ConvertError, WriteError
 from convert.quantize import Bytes, encoded_bytes
 
 ALIGNMENT = 32
@@ -77,21 +77,73 @@ def staged(output: Path, force: bool) -> Iterator[Path]:
     Raises:
         ConvertError: `output` exists and `force` is false, or it cannot be written.
     """
-    if output.is_dir():
-        raise ConvertError(f"{output}: is a folder; name a file")
-    if output.exists() and not force:
-        raise ConvertError(f"{output}: exists already; use --force to replace it")
+    with reserved(output, force) as part:
+        yield part
+        put_in_place([(part, output)], force)
+
+
+@contextmanager
+def reserved(output: Path, force: bool) -> Iterator[Path]:
+    """A path beside `output` to write to, gone at the end unless it was put in place.
+
+    Raises:
+        ConvertError: `output` exists and `force` is false, or it cannot be written.
+    """
+    check_free(output, force)
     part = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        part.replace(output)
-        _sync_folder(output.parent)
     except OSError as error:
-        raise ConvertError(f"{output}: cannot be written: {error.strerror or error}") from error
+        raise WriteError(f"{output}: cannot be written: {error.strerror or error}") from error
     finally:
         with suppress(OSError):  # the rename took it, or its folder never came to be
             part.unlink()
+
+
+def put_in_place(files: Sequence[tuple[Path, Path]], force: bool) -> None:
+    """Rename complete files to their outputs, in one folder: those of one process, or of another.
+
+    Raises:
+        ConvertError: an output has come to exist, and `force` is false.
+        OSError: the disk.
+    """
+    folder = files[0][1].parent
+    with _locked(folder):
+        for _, output in files:
+            check_free(output, force)
+        for part, output in files:
+            part.replace(output)
+        _sync_folder(folder)
+
+
+def check_free(output: Path, force: bool) -> None:
+    """See that a file may be written to `output`.
+
+    Raises:
+        ConvertError: it exists and `force` is false, or it is a folder.
+    """
+    if output.is_dir():
+        raise ConvertError(f"{output}: is a folder; name a file")
+    if output.exists() and not force:
+        raise ConvertError(f"{output}: exists already; use --force to replace it")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time put files in place, where the system can lock a folder."""
+    try:
+        import fcntl  # not on Windows
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems cannot
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _sync_folder(folder: Path) -> None:

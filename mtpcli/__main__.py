@@ -40,9 +40,11 @@ def run() -> int:
         # Typer ends the process by itself, with 1, when nobody reads any more.
         _drop_stdout()
         return 0
+    except MemoryError:
+        return _fail("not enough memory: a model takes less with a smaller --ctx", 3)
     except OSError as error:
         if error.filename is not None:
-            return _usage_or_bug(error)
+            return _fail(f"{os.fsdecode(error.filename)}: {error.strerror}", DATA)
         # No file of ours, so it is a standard stream: a full disk, or closed by `>&-`.
         _drop_stdout()
         return _fail(f"cannot write the output: {error.strerror}", DATA)
@@ -52,11 +54,11 @@ def run() -> int:
 
 
 def _usage_or_bug(error: Exception) -> int:
-    from convert.errors import ConvertError
+    from convert.errors import ConvertError, WriteError
     from mtpcli.cli.app import usage_message
 
     if isinstance(error, ConvertError):
-        return _fail(str(error), 3)
+        return _fail(str(error), DATA if isinstance(error, WriteError) else 3)
     if message := usage_message(error):
         return _fail(message, 2)
     if "MTPCLI_DEBUG" in os.environ:

@@ -1,4 +1,4 @@
-"""How many layers go to the devices: what fits, the cells and the drafter included."""
+"""What fits into memory: layers into the devices', with cells and drafter; a context at all."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 
 from mtpcli.config import MAX_DRAFT_DEPTH, RuntimeConfig
+from mtpcli.errors import ModelError
 from mtpcli.llama.gguf import GgufFile
+from mtpcli.machine import MachineMemory
 from mtpcli.pair import kv_heads, sliding_layers, vocabulary_size
+from mtpcli.units import bytes_text
 
 # Bytes per element of a KV cell; the quantised types come in blocks of 32 with a scale.
 _ELEMENT = {
@@ -55,15 +58,41 @@ def drafter_layers(target: GgufFile, gpu_layers: int) -> int:
     return _ALL if min(last, default=0) >= len(sliding) + 1 - gpu_layers else 0
 
 
+def check_memory(target: GgufFile, runtime: RuntimeConfig, memory: MachineMemory) -> None:
+    """Refuse a context that main memory has no room for: the system would end the process.
+
+    The same estimate as for devices. Weights do not count, they are mapped.
+
+    Raises:
+        ModelError: it is larger than what is free.
+    """
+    n_ctx = _n_ctx(target, runtime)
+    need = sum(_cell_bytes(target, runtime)) + _compute_bytes(target, runtime)
+    if n_ctx > _whole(target, "context_length") or need <= memory.available:
+        return  # the former is an error of its own
+    many = f" for each of {runtime.n_seq} sequences" if runtime.n_seq > 1 else ""
+    fewer = " or --parallel" if many else ""
+    raise ModelError(
+        f"{target.path}: a context of {n_ctx} tokens{many} takes {bytes_text(need)} of memory, and "
+        f"{bytes_text(memory.available)} are free: take a smaller --ctx{fewer}"
+    )
+
+
 def _layer_bytes(file: GgufFile, runtime: RuntimeConfig) -> list[int]:
     """Bytes of each layer's tensors and KV cells."""
-    sliding = sliding_layers(file)
-    sizes = [0] * len(sliding)
+    sizes = _cell_bytes(file, runtime)
     for tensor in file.tensors:
         if (match := _LAYER.match(tensor.name)) and int(match[1]) < len(sizes):
             experts = "exps" in tensor.name and runtime.cpu_moe
             sizes[int(match[1])] += 0 if experts else tensor.n_bytes
-    window = _whole(file, "attention.sliding_window") + _ROWS
+    return sizes
+
+
+def _cell_bytes(file: GgufFile, runtime: RuntimeConfig) -> list[int]:
+    """Bytes of each layer's KV cells; a layer that reads another one's has none."""
+    sliding = sliding_layers(file)
+    sizes = [0] * len(sliding)
+    window = _whole(file, "attention.sliding_window") + _rows(runtime)
     n_ctx = _n_ctx(file, runtime)
     for layer in range(len(sizes) - _whole(file, "attention.shared_kv_layers")):
         slides = sliding[layer]
@@ -71,7 +100,7 @@ def _layer_bytes(file: GgufFile, runtime: RuntimeConfig) -> list[int]:
         width = _whole(file, f"attention.key_length{'_swa' if slides else ''}")
         cells = -(-kept // _CELLS) * _CELLS * runtime.n_seq
         element = _ELEMENT[runtime.kv_type]
-        sizes[layer] += int(2 * element * cells * kv_heads(file, layer) * width)
+        sizes[layer] = int(2 * element * cells * kv_heads(file, layer) * width)
     return sizes
 
 
@@ -86,10 +115,15 @@ def _compute_bytes(file: GgufFile, runtime: RuntimeConfig) -> int:
     widest = max(_whole(file, "feed_forward_length"), 2 * _whole(file, "embedding_length"))
     queries = _whole(file, "attention.head_count") * _whole(file, "attention.key_length")
     per_layer = _whole(file, "embedding_length_per_layer_input") * _whole(file, "block_count")
-    rows = max(_ROWS, runtime.n_seq * (MAX_DRAFT_DEPTH + 1))
+    rows = _rows(runtime)
     mask = 2 * (2 * _n_ctx(file, runtime))
     outputs = runtime.n_seq * (MAX_DRAFT_DEPTH + 1) * vocabulary_size(file)
     return 4 * (rows * (4 * widest + queries + 2 * per_layer) + outputs) + rows * mask
+
+
+def _rows(runtime: RuntimeConfig) -> int:
+    """Rows of the largest decode: of a prompt, or of all drafts."""
+    return max(_ROWS, runtime.n_seq * (MAX_DRAFT_DEPTH + 1))
 
 
 def _n_ctx(file: GgufFile, runtime: RuntimeConfig) -> int:

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from mtpcli.errors import ModelError
 from mtpcli.llama.quantize import PRESETS, quantize
 
 Progress = Callable[[int, int], None]
@@ -32,6 +31,7 @@ def convert_pair(
     """
     import convert
     from convert.card import file_stem
+    from convert.writer import check_free, put_in_place
 
     if not {outtype, drafter_outtype} & PRESETS.keys():
         return convert.convert_pair(
@@ -44,7 +44,7 @@ def convert_pair(
         for prefix, kind in zip(("", "mtp-"), wanted, strict=False)
     ]
     for name in filter(None, names):
-        _check_free(out_dir / name, force)
+        check_free(out_dir / name, force)
     out_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".convert-", dir=out_dir) as folder:
         sources = convert.convert_pair(target, drafter, Path(folder), *plain, progress=progress)
@@ -52,16 +52,10 @@ def convert_pair(
             out_dir / (name or source.name) for name, source in zip(names, sources, strict=True)
         ]
         for source, output, kind in zip(sources, outputs, wanted, strict=True):
-            _check_free(output, force)
+            check_free(output, force)
             if kind in PRESETS:
                 result = source.with_suffix(".quantised")
                 quantize(source, result, kind, progress)
                 result.replace(source)
-        for source, output in zip(sources, outputs, strict=True):
-            source.replace(output)
+        put_in_place(list(zip(sources, outputs, strict=True)), force)
     return outputs
-
-
-def _check_free(output: Path, force: bool) -> None:
-    if output.exists() and not force:
-        raise ModelError(f"{output}: exists already; use --force to replace it")

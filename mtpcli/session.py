@@ -164,9 +164,13 @@ class Session:
         from mtpcli.decode.probe import try_out
         from mtpcli.llama.context import TargetContext
         from mtpcli.llama.model import Model
-        from mtpcli.placement import drafter_layers
+        from mtpcli.machine import machine_memory
+        from mtpcli.placement import check_memory, drafter_layers
 
         self.runtime = runtime
+        memory = machine_memory()
+        if memory and runtime.devices == CPU:  # llama.cpp sees to the devices' own
+            check_memory(target_file, runtime, memory)
         try:
             self.model = Model(self.paths.target, runtime)
             self._open.append(self.model)

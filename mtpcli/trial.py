@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mtpcli import __version__
 from mtpcli.errors import ModelError
+from mtpcli.llama import abort
 
 # Skips the try: for files that are known to be sound where there is no cache to remember it in.
 TRUST = "MTPCLI_TRUST_FILES"
@@ -58,7 +59,7 @@ def ensure_tried(target: Path, drafter: Path | None) -> None:
 def _try(files: list[Path], seconds: float) -> tuple[int, str]:
     """The exit code of a try, negative for a signal, and the last line that it said."""
     reading, writing = os.pipe()
-    environment = {**os.environ, TRUST: "1", "GGML_NO_BACKTRACE": "1"}
+    environment = {**os.environ, TRUST: "1", abort.KEEP: "1"}
     try:
         done = subprocess.run(
             [sys.executable, "-m", "mtpcli.trial", *map(str, files)],

@@ -13,6 +13,7 @@ from mtpcli.cli.config_file import defaults, location
 from mtpcli.cli.convert import convert
 from mtpcli.cli.demo import demo
 from mtpcli.cli.devices import list_devices
+from mtpcli.cli.ending import tidy_ending
 from mtpcli.cli.generate import generate
 from mtpcli.cli.inspect import inspect_files
 from mtpcli.cli.models import list_models, remove
@@ -28,16 +29,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(generate)
-app.command()(chat)
+app.command()(tidy_ending()(chat))
 app.command()(batch)
-app.command()(plan)
-app.command()(pull)
+app.command()(tidy_ending()(plan))
+app.command()(tidy_ending()(pull))
 app.command("list")(list_models)
 app.command()(remove)
-app.command()(convert)
+app.command()(tidy_ending()(convert))
 app.command("inspect")(inspect_files)
 app.command()(demo)
-app.command()(bench)
+app.command()(tidy_ending()(bench))
 app.command("rpc-server")(rpc_server)
 app.command("devices")(list_devices)
 app.command()(verify)
@@ -71,7 +72,7 @@ def root(
         generate.temperature = 0.7
 
     Exit codes: 0 done, 1 a bug, 2 usage, 3 a model file, 4 input or output,
-    5 texts that differ (verify), 130 interrupted.
+    5 texts that differ (verify), 130 interrupted, 128 + N ended by signal N.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

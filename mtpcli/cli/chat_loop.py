@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,8 +42,22 @@ class Chat:
     def run(self, source: Input) -> None:
         """Until the end of input, or until the user leaves."""
         self._warn()
-        with deaf_to_interrupts() if self.interactive else nullcontext():
-            self._run(source)
+        try:
+            with deaf_to_interrupts() if self.interactive else nullcontext():
+                self._run(source)
+        except (SystemExit, OSError):  # a signal, or a terminal that is gone
+            self._keep()
+            raise
+
+    def _keep(self) -> None:
+        """Save a conversation that somebody has typed and can save no more."""
+        if not self.interactive or not self.talk.conversation.turns:
+            return
+        path = self.state_folder / "interrupted.json"
+        with suppress(MtpError, OSError):
+            self.state_folder.mkdir(parents=True, exist_ok=True)
+            self.talk.save(path, state=False, key_folder=self.state_folder)
+            self.screen.note(f"to go on with this conversation: mtpcli chat --load {path}")
 
     def _run(self, source: Input) -> None:
         while True:

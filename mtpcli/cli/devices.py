@@ -56,7 +56,7 @@ def list_devices(
 
 
 def _row(device: Device, default: bool) -> dict[str, Any]:
-    from mtpcli.plan.memory import machine_memory
+    from mtpcli.machine import machine_memory
 
     free, total = device.free, device.total
     if device.kind == "cpu" and (memory := machine_memory()):

@@ -213,27 +213,34 @@ class Engine:
 
     def held(self, prompt: list[int]) -> int:
         """How many of the first tokens of a prompt have their cells in a free slot."""
-        return max(_common(cells, prompt) for cells in self._free.values())
+        return max((_common(cells, prompt) for cells in self._free.values()), default=0)
 
     def save(self) -> tuple[list[int], bytes]:
-        """The tokens whose cells the first free slot holds, and the cells as bytes."""
-        slot, tokens = next(iter(self._free.items()))
+        """The tokens whose cells the first free slot holds, and the cells as bytes.
+
+        Raises:
+            ValueError: no slot is free.
+        """
+        slot = self._free_slot()
+        tokens = self._free[slot]
         # Rows of a rejected draft may stand behind them.
         self._target.forget(slot, len(tokens))
         return tokens, self._target.save(slot)
 
     def restore(self, tokens: list[int], state: bytes) -> bool:
-        """Put a saved state into the first free slot; False if llama.cpp does not take it."""
-        slot = next(iter(self._free))
+        """Put a saved state into the first free slot; False if llama.cpp does not take it.
+
+        Raises:
+            ValueError: no slot is free.
+        """
+        slot = self._free_slot()
         taken = self._target.restore(slot, state, len(tokens))
         self._free[slot] = tokens if taken else []
         return taken
 
     def _choose_slot(self, request: Request) -> tuple[int, int]:
         """Take a free slot; how many of the cells left in it begin the prompt."""
-        if not self._free:
-            raise ValueError("no slot is free")
-        slot, reused = next(iter(self._free)), 0
+        slot, reused = self._free_slot(), 0
         if request.reuse:
             shared = {free: _common(cells, request.prompt) for free, cells in self._free.items()}
             best = max(shared, key=lambda free: shared[free])
@@ -243,6 +250,12 @@ class Engine:
                 slot, reused = best, count
         del self._free[slot]
         return slot, reused
+
+    def _free_slot(self) -> int:
+        """The first free one."""
+        if not self._free:
+            raise ValueError("no slot is free")
+        return next(iter(self._free))
 
     def step(self, sequences: list[Sequence]) -> None:
         """One round for sequences under way: each gets at least one token."""

@@ -74,7 +74,10 @@ class _Context:
         self.handle = self._lib.llama_init_from_model(model.handle, params)
         if not self.handle:
             reason = llama.first_error() or "not enough memory?"
-            raise ModelError(f"llama.cpp cannot create the {purpose} for {model.path}: {reason}")
+            advice = "; take a smaller --ctx" if "memory" in reason or "alloc" in reason else ""
+            raise ModelError(
+                f"llama.cpp cannot create the {purpose} for {model.path}: {reason}{advice}"
+            )
 
     def close(self) -> None:
         """Free the context; its model stays."""

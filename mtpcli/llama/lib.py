@@ -10,16 +10,19 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from mtpcli.llama import abort
+
 _log: deque[str] = deque(maxlen=40)
 _ERROR_LEVEL = 4
 
 
 @functools.cache
 def load() -> Any:
-    """Import llama.cpp's bindings with their log redirected; the module `llama_cpp.llama_cpp`."""
+    """Import llama.cpp's bindings, their log and aborts redirected; `llama_cpp.llama_cpp`."""
     import llama_cpp.llama_cpp as lib
 
     lib.llama_log_set(_log_callback(lib), ctypes.c_void_p(0))
+    abort.watch(ctypes.CDLL(lib._lib._name))
     lib.llama_backend_init()
     return lib
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import os
 import re
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -105,6 +107,7 @@ def preset_types(source: Path, preset: str) -> dict[str, str]:
 
 def _quantize(source: str, output: str, ftype: int, results: Connection) -> None:
     """The other process: sends (done, total) again and again, then an error or an empty text."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     lib = llama.load()
     errors = ["unknown error"]
 
@@ -122,3 +125,11 @@ def _quantize(source: str, output: str, ftype: int, results: Connection) -> None
     params.max_buf_size = _BUFFER_BYTES
     failed = lib.llama_model_quantize(source.encode(), output.encode(), params)
     results.send(errors[-1].rpartition(": ")[2] if failed else "")
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed leaves nobody who wants the file."""
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()
+    os._exit(1)

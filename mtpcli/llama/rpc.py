@@ -5,19 +5,17 @@ The protocol has neither passwords nor encryption, and a server trusts its clien
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import ipaddress
-import os
 import socket
 import struct
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from mtpcli.errors import UsageError
+from mtpcli.llama import abort
 from mtpcli.llama import lib as llama
 from mtpcli.llama.devices import choose_devices, devices
 
@@ -100,7 +98,7 @@ def add_servers(endpoints: Sequence[str]) -> None:
     for endpoint in endpoints:
         greet(endpoint)
         _add(endpoint)
-    _watch(tuple(endpoints))
+    abort.explain_by(functools.partial(_lost, tuple(endpoints)))
 
 
 def serve(host: str, port: int, threads: int) -> None:
@@ -165,39 +163,14 @@ def _add(endpoint: str) -> None:
     register(server)
 
 
-@functools.cache
-def _watch(endpoints: tuple[str, ...]) -> None:
-    """Say in one line which server is gone, where llama.cpp would abort the process."""
-    library = _library()
-    library.ggml_set_abort_callback.restype = ctypes.c_void_p
-    _alive.append(_ABORT(functools.partial(_lost, endpoints)))
-    library.ggml_set_abort_callback(_alive[-1])
-
-
-_ABORT = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
-# ctypes does not keep a callback alive, and llama.cpp calls it to the end.
-_alive: list[Any] = []
-
-
-def _lost(endpoints: tuple[str, ...], message: bytes) -> None:
-    """End the process: after the callback llama.cpp aborts it, and there is nothing to go on with.
-
-    It runs in a thread of llama.cpp's, while the main one waits for an answer that never comes.
-    """
-    text = message.decode("utf-8", "replace")
-    if "RPC" in text:
-        time.sleep(0.2)  # until the system has closed what belonged to it
-        gone = [endpoint for endpoint in endpoints if not _listens(endpoint)]
-        names = ", ".join(gone or endpoints)
-        text = f"lost the RPC server {names}: start it again, then run the command again"
-    else:
-        text = f"llama.cpp gave up: {text}"
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-    with contextlib.suppress(OSError):
-        show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
-        os.write(2, f"{show_cursor}error: {text}\n".encode())
-    os._exit(3)
+def _lost(endpoints: tuple[str, ...], message: str) -> str:
+    """Which server is gone; the main thread waits for an answer of its that never comes."""
+    if "RPC" not in message:
+        return f"llama.cpp gave up: {message}"
+    time.sleep(0.2)  # until the system has closed what belonged to it
+    gone = [endpoint for endpoint in endpoints if not _listens(endpoint)]
+    names = ", ".join(gone or endpoints)
+    return f"lost the RPC server {names}: start it again, then run the command again"
 
 
 def _listens(endpoint: str) -> bool:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mtpcli.hub.store import models_folder
+from mtpcli.machine import MachineMemory, machine_memory
 from mtpcli.plan.blueprint import Subject, find_subject, make_blueprint, source_bytes
-from mtpcli.plan.memory import DOES_NOT_FIT, FITS, MachineMemory, machine_memory, memory_of
+from mtpcli.plan.memory import DOES_NOT_FIT, FITS, memory_of
 from mtpcli.plan.report import Disk, Report, Speed
 from mtpcli.plan.speed import ACCEPTANCES, pays_from, plain_speed, rate_at
 

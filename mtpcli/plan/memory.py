@@ -1,14 +1,12 @@
-"""How much memory a pair takes, and how much there is."""
+"""How much memory a pair takes."""
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from convert.hf_config import ModelConfig
 from mtpcli.config import MAX_DRAFT_DEPTH
+from mtpcli.machine import MachineMemory
 from mtpcli.plan.blueprint import Subject
 
 FITS, SWAPS, DOES_NOT_FIT = "fits", "swaps", "does not fit"
@@ -48,14 +46,6 @@ class Memory:
         if self.total <= machine.available:
             return FITS
         return SWAPS if self.total <= machine.total else DOES_NOT_FIT
-
-
-@dataclass(frozen=True)
-class MachineMemory:
-    """Bytes of the machine, and those that are free or can be freed."""
-
-    total: int
-    available: int
 
 
 def memory_of(subject: Subject, n_ctx: int) -> Memory:
@@ -114,54 +104,3 @@ def compute_bytes(config: ModelConfig, n_ctx: int) -> int:
     masks = _HALF * (_cells(config, n_ctx, False) + _cells(config, n_ctx, True))
     outputs = 1 if config.is_drafter else MAX_DRAFT_DEPTH + 1
     return _ROWS * (_FLOAT * per_row + masks) + 2 * outputs * config.vocab * _FLOAT
-
-
-def machine_memory() -> MachineMemory | None:
-    """This machine's memory, or what a container leaves of it; None if it does not tell."""
-    try:
-        page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return _windows_memory() if sys.platform == "win32" else None
-    total = available = page * pages
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        available = next(
-            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")
-        )
-    except (OSError, ValueError, IndexError, StopIteration):
-        pass  # not on macOS, which frees what it needs
-    limit, used = _container()
-    if limit is not None:
-        total, available = min(total, limit), min(available, limit - used)
-    return MachineMemory(total, max(0, available))
-
-
-def _container() -> tuple[int | None, int]:
-    """The limit of a Linux container and what it uses of it."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = int((folder / "memory.max").read_text())
-        return limit, int((folder / "memory.current").read_text())
-    except (OSError, ValueError):  # no container, or `max`
-        return None, 0
-
-
-def _windows_memory() -> MachineMemory | None:
-    import ctypes
-
-    class Status(ctypes.Structure):
-        """`MEMORYSTATUSEX`."""
-
-        _fields_ = (
-            ("length", ctypes.c_ulong),
-            ("load", ctypes.c_ulong),
-            ("total", ctypes.c_ulonglong),
-            ("available", ctypes.c_ulonglong),
-            ("others", ctypes.c_ulonglong * 5),
-        )
-
-    status = Status(length=ctypes.sizeof(Status))
-    kernel = getattr(ctypes, "windll").kernel32  # noqa: B009
-    if not kernel.GlobalMemoryStatusEx(ctypes.byref(status)):
-        return None
-    return MachineMemory(status.total, status.available)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mtpcli.plan.memory import DOES_NOT_FIT, FITS, SWAPS, MachineMemory, Memory
+from mtpcli.machine import MachineMemory
+from mtpcli.plan.memory import DOES_NOT_FIT, FITS, SWAPS, Memory
 from mtpcli.plan.speed import Rate
 from mtpcli.units import bytes_text
 

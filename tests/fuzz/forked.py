@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtpcli.llama import abort
+
 REFUSED, RAN = "refused", "ran"
 MEMORY = 12 << 30
 
@@ -61,7 +63,7 @@ def run_case(case: Callable[[], object], known: type[Exception], seconds: int) -
 def _child(case: Callable[[], object], known: type[Exception], writer: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.environ["GGML_NO_BACKTRACE"] = "1"
+    os.environ[abort.KEEP] = "1"
     for number in (1, 2):
         os.dup2(writer, number)
     try:

@@ -57,7 +57,7 @@ def test_existing_files_need_force(target: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (path,) = convert_pair(target, None, out, "q6_k", "q8_0")
     before = path.stat().st_mtime_ns
-    with pytest.raises(ModelError, match="exists already; use --force"):
+    with pytest.raises(ConvertError, match="exists already; use --force"):
         convert_pair(target, None, out, "q6_k", "q8_0")
     assert (list(out.iterdir()), path.stat().st_mtime_ns) == ([path], before)
     convert_pair(target, None, out, "q6_k", "q8_0", force=True)

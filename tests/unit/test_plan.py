@@ -14,9 +14,10 @@ from convert.hf_config import ModelConfig
 from mtpcli.decode.depth import Costs, Curve, token_rates
 from mtpcli.errors import ModelError, UsageError
 from mtpcli.llama.gguf import read_metadata
+from mtpcli.machine import MachineMemory
 from mtpcli.plan import samples
 from mtpcli.plan.blueprint import Blueprint, find_subject, make_blueprint, source_bytes
-from mtpcli.plan.memory import MachineMemory, Memory, kv_bytes, memory_of
+from mtpcli.plan.memory import Memory, kv_bytes, memory_of
 from mtpcli.plan.report import Disk, Report, Speed
 from mtpcli.plan.speed import pays_from, plain_speed, rate_at
 from mtpcli.synthetic import made_up_pair
