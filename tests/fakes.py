@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mtpcli.decode import sampling
+from mtpcli.decode.acceptance import Usual
+from mtpcli.decode.depth import AutoDepth, Costs, Curve
 from mtpcli.decode.drafters.base import Draft, DraftRequest, GoOn
 
 VOCAB = 50
@@ -189,6 +191,21 @@ class FakeDrafter:
 
     def close(self) -> None:
         self.closed += 1
+
+
+class Steady(AutoDepth):
+    """The automatic depth on a machine whose times are always the same.
+
+    What it drafts then depends on the text alone.
+    """
+
+    def __init__(self, usual: dict[str, Usual] | None = None) -> None:
+        verify = Curve({1: 1.0, 4: 1.2, 8: 2.0, 16: 4.0})
+        super().__init__(Costs(verify, Curve({1: 0.15}), usual=usual or {}))
+
+    def observe_draft(self, rows: int, steps: int, seconds: float) -> None: ...
+    def observe_verify(self, rows: int, seconds: float) -> None: ...
+    def observe_rest(self, seconds: float) -> None: ...
 
 
 class Whim:

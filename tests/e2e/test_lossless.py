@@ -11,11 +11,11 @@ import pytest
 
 from mtpcli.config import DraftConfig, RuntimeConfig, SamplingConfig
 from mtpcli.decode.acceptance import Usual
-from mtpcli.decode.depth import AutoDepth, Costs, DepthPolicy, FixedDepth
+from mtpcli.decode.depth import DepthPolicy, FixedDepth
 from mtpcli.demo.pack import SNAPSHOTS
 from mtpcli.session import PairPaths, Session
 from tests.conftest import Pair
-from tests.fakes import Whim
+from tests.fakes import Steady, Whim
 
 # Automatic, fixed, and whatever comes to mind: that one takes lookups and cuts drafts too.
 MODES = ("auto", 1, 3, 7, "whim")
@@ -97,7 +97,7 @@ def _policy(mode: str | int) -> DepthPolicy:
         return Whim(5)
     if mode == "auto":
         # Lookup is trusted from the beginning: these texts are short.
-        return AutoDepth(Costs(usual={"lookup": Usual()}))
+        return Steady({"lookup": Usual()})
     return FixedDepth(int(mode))
 
 

@@ -16,10 +16,10 @@ import numpy.typing as npt
 import pytest
 
 from mtpcli.config import SamplingConfig
-from mtpcli.decode.depth import AutoDepth, Costs, Curve, DepthPolicy, FixedDepth
+from mtpcli.decode.depth import DepthPolicy, FixedDepth
 from mtpcli.decode.engine import Engine
 from mtpcli.decode.sequence import Request
-from tests.fakes import FakeDrafter, FakeTarget, ListStream, Logits, Whim
+from tests.fakes import FakeDrafter, FakeTarget, ListStream, Logits, Steady, Whim
 
 VOCAB = 7
 DEPTH = 3
@@ -57,18 +57,6 @@ def by_definition(logits: Array, config: SamplingConfig, recent: Sequence[int]) 
     result = np.zeros(VOCAB)
     result[kept] = np.exp(scores[kept] / config.temperature)
     return result / result.sum()
-
-
-class Steady(AutoDepth):
-    """The automatic depth with costs that do not depend on the machine."""
-
-    def __init__(self) -> None:
-        costs = Costs(Curve({1: 1.0, 4: 1.2, 8: 2.0, 16: 4.0}), Curve({1: 0.15}))
-        super().__init__(costs)
-
-    def observe_draft(self, rows: int, steps: int, seconds: float) -> None: ...
-    def observe_verify(self, rows: int, seconds: float) -> None: ...
-    def observe_rest(self, seconds: float) -> None: ...
 
 
 def policy(name: str) -> DepthPolicy:
