@@ -9,6 +9,7 @@ speculative decoding" (2024).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,15 +28,20 @@ IdArray = npt.NDArray[np.int64]
 # Which of the tokens `[n]` a grammar allows, as bools `[n]`.
 Allowed = Callable[[IdArray], npt.NDArray[np.bool_]]
 
-# With top-k on, tokens exp(16) times less likely than the best are never kept. It bounds the work
-# per row to a comparison over the vocabulary; sorting 262144 logits would cost more than a draft.
-_WINDOW = 16.0
+# With top-k on, tokens exp(16) times less likely than the best are not kept where there are many. It
+# bounds the work per row to a comparison over the vocabulary; sorting 262144 logits would cost more
+# than a draft. Up to a few, they are added up sooner than compared.
+_WINDOW, _FEW = 16.0, 8192
 # Where a grammar allows none of the kept tokens, it is asked about so many times more, until it
 # allows one: asking about the whole vocabulary costs as much as a decode.
 _WIDER = 16
 
 _MASK = 2**64 - 1
 _GOLDEN, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+# Made once: NumPy takes longer to convert an int than to multiply by it.
+_NP_GOLDEN, _NP_MIX_1, _NP_MIX_2 = (np.uint64(number) for number in (_GOLDEN, _MIX_1, _MIX_2))
+_NP_30, _NP_27, _NP_31, _NP_11 = (np.uint64(shift) for shift in (30, 27, 31, 11))
+_NO_LOGIT = np.zeros(1)  # of the only token there is
 
 
 class DeadEnd(InputError):
@@ -67,10 +73,10 @@ def greedy(logits: FloatArray, allowed: Allowed | None = None) -> int:
         ModelError: the logits are not numbers.
         DeadEnd: no token at all is allowed.
     """
-    best = logits.argmax()
-    _check(logits[best])
+    best = int(logits.argmax())
+    _checked(logits[best])
     if allowed is None or allowed(np.array([best]))[0]:
-        return int(best)
+        return best
     return int(_best_allowed(logits, _WIDER, allowed)[0])
 
 
@@ -91,24 +97,24 @@ def distribution(
         ModelError: the logits are not numbers.
         DeadEnd: no token at all is allowed.
     """
-    best = logits.max()
-    _check(best)
-    ids = np.flatnonzero(logits >= best - _WINDOW) if config.top_k else np.arange(logits.size)
-    kept = logits[ids]
+    top = int(logits.argmax())
+    best = _checked(logits[top])
+    many = config.top_k and logits.size > _FEW
+    ids = (logits >= best - _WINDOW).nonzero()[0] if many else None
+    kept = logits if ids is None else logits[ids]
     if np.exp(kept - best).sum() * config.top_p <= 1.0:
         # The best token alone reaches top-p, as it mostly does: nothing to sort.
-        top = ids[[kept.argmax()]]
-        if allowed is None or allowed(top)[0]:
-            return Distribution(top, np.zeros(1))
+        alone = np.array([top])
+        if allowed is None or allowed(alone)[0]:
+            return Distribution(alone, _NO_LOGIT)
+    if ids is None:
+        ids = np.arange(logits.size)
     if 0 < config.top_k < ids.size:
         cut = np.partition(kept, ids.size - config.top_k)[ids.size - config.top_k]
         above = kept >= cut
         ids, kept = ids[above], kept[above]
     # The sort is stable and the ids ascend, so that equal logits are kept in a fixed order.
-    order = np.argsort(-kept, kind="stable")
-    if config.top_k:
-        order = order[: config.top_k]
-    ids = ids[order]
+    ids = ids[(-kept).argsort(kind="stable")[: config.top_k or None]]
     if allowed is not None:
         good = ids[allowed(ids)]
         ids = good if good.size else _best_allowed(logits, ids.size * _WIDER, allowed)
@@ -116,8 +122,8 @@ def distribution(
     scores = logits[ids].astype(np.float64)
     if config.top_p < 1.0:
         weights = np.exp(scores - scores[0])
-        before = np.cumsum(weights) - weights
-        count = int(np.searchsorted(before, config.top_p * weights.sum()))
+        before = weights.cumsum() - weights
+        count = int(before.searchsorted(config.top_p * weights.sum()))
         ids, scores = ids[: max(1, count)], scores[: max(1, count)]
     if config.min_p:
         likely = scores >= scores[0] + np.log(config.min_p)
@@ -125,10 +131,12 @@ def distribution(
     return Distribution(ids, scores / config.temperature)
 
 
-def _check(best: np.float32) -> None:
-    """See that the largest logit is a number; if one of them is none, it is the largest."""
-    if not np.isfinite(best):
+def _checked(best: np.float32) -> float:
+    """The largest logit, seen to be a number; if one of them is none, it is the largest."""
+    value = float(best)
+    if not math.isfinite(value):
         raise ModelError("the model returned logits that are not numbers: is the file damaged?")
+    return value
 
 
 def _allowed(constraint: Constraint | None, ids: IdArray | None) -> Allowed | None:
@@ -166,14 +174,14 @@ def gumbel(ids: IdArray, seed: int, position: int) -> npt.NDArray[np.float64]:
     key = _mix(_mix(seed + _GOLDEN) + position * _GOLDEN)
     # The same steps as in _mix, on an array, whose uint64 arithmetic wraps around by itself.
     bits = ids.astype(np.uint64)
-    bits *= _GOLDEN
-    bits += key
-    bits ^= bits >> 30
-    bits *= _MIX_1
-    bits ^= bits >> 27
-    bits *= _MIX_2
-    bits ^= bits >> 31
-    uniform = ((bits >> 11).astype(np.float64) + 0.5) * 2.0**-53
+    bits *= _NP_GOLDEN
+    bits += np.uint64(key)
+    bits ^= bits >> _NP_30
+    bits *= _NP_MIX_1
+    bits ^= bits >> _NP_27
+    bits *= _NP_MIX_2
+    bits ^= bits >> _NP_31
+    uniform = ((bits >> _NP_11).astype(np.float64) + 0.5) * 2.0**-53
     return -np.log(-np.log(uniform))
 
 
@@ -233,9 +241,10 @@ def draw(
     if config.temperature == 0:
         _penalise(logits, config, ids, recent)
         best = greedy(logits, _allowed(constraint, ids))
-        top = logits[best] if constraint is None else logits.max()
-        weights = np.exp(logits[logits >= top - _WINDOW] - top)
-        probability = float(np.exp(logits[best] - top) / weights.sum())
+        top = float(logits[best] if constraint is None else logits.max())
+        near = logits[logits >= top - _WINDOW] if logits.size > _FEW else logits
+        weights = np.exp(near - top)
+        probability = math.exp(float(logits[best]) - top) / float(weights.sum())
         return Drawn(best if ids is None else int(ids[best]), probability, None)
     kept = candidates(logits, config, ids, constraint, recent)
     if kept.ids.size == 1:
