@@ -82,6 +82,7 @@ class Acceptance:
             rate.value(confidence, _GUESS_WEIGHT)
             for rate, confidence in zip(self.usual.sure, _CONFIDENCES, strict=True)
         ]
+        self._usual_odds = [_log_odds(share) for share in self._usual_at]
         self._by_position: list[float] | None = None
         self._by_confidence: list[float] | None = None
 
@@ -117,11 +118,11 @@ class Acceptance:
             return self._by_position
         values: list[float] = []
         lift = 0.0
-        for usual, rate in zip(self._usual_at, self._at, strict=True):
-            value = _lifted(usual, lift) if lift else usual
+        for usual, odds, rate in zip(self._usual_at, self._usual_odds, self._at, strict=True):
+            value = 1 / (1 + math.exp(-odds - lift)) if lift else usual
             if rate.count:
                 value = rate.value(value, _USUAL_WEIGHT)
-                lift = _log_odds(value) - _log_odds(usual)
+                lift = _log_odds(value) - odds
             values.append(value)
         self._by_position = values
         return values
@@ -155,7 +156,3 @@ def _bin(confidence: float) -> int:
 def _log_odds(share: float) -> float:
     share = min(max(share, 1 - _CERTAIN), _CERTAIN)
     return math.log(share / (1 - share))
-
-
-def _lifted(share: float, lift: float) -> float:
-    return 1 / (1 + math.exp(-_log_odds(share) - lift))

@@ -9,12 +9,11 @@ drafter was. Depth 0, plain decoding, is one of the choices.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
-
-import numpy as np
 
 from mtpcli.config import MAX_DRAFT_DEPTH
 from mtpcli.decode.acceptance import Acceptance, Usual
@@ -127,11 +126,20 @@ class Curve:
 
         Beyond what is known, rows cost no less than in proportion to the nearest.
         """
-        if not self.seconds:
-            return [0.0] * len(rows)
         known = sorted(self.seconds)
-        seconds = np.interp(rows, known, [self.seconds[count] for count in known])
-        return [float(s) for s in seconds * np.maximum(1.0, np.divide(rows, known[-1]))]
+        return [self._between(known, count) for count in rows]
+
+    def _between(self, known: list[int], rows: int) -> float:
+        if rows in self.seconds:
+            return self.seconds[rows]
+        at = bisect_left(known, rows)
+        if at == len(known):
+            return self.seconds[known[-1]] * rows / known[-1] if known else 0.0
+        high = self.seconds[known[at]]
+        if at == 0:
+            return high
+        low = self.seconds[known[at - 1]]
+        return low + (high - low) * (rows - known[at - 1]) / (known[at] - known[at - 1])
 
 
 @dataclass

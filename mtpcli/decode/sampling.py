@@ -28,9 +28,9 @@ IdArray = npt.NDArray[np.int64]
 # Which of the tokens `[n]` a grammar allows, as bools `[n]`.
 Allowed = Callable[[IdArray], npt.NDArray[np.bool_]]
 
-# With top-k on, tokens exp(16) times less likely than the best are not kept where there are many. It
-# bounds the work per row to a comparison over the vocabulary; sorting 262144 logits would cost more
-# than a draft. Up to a few, they are added up sooner than compared.
+# With top-k on, tokens exp(16) times less likely than the best are not kept where there are many.
+# It bounds the work per row to a comparison over the vocabulary; sorting 262144 logits would cost
+# more than a draft. Where there are few, they are added up sooner than compared.
 _WINDOW, _FEW = 16.0, 8192
 # Where a grammar allows none of the kept tokens, it is asked about so many times more, until it
 # allows one: asking about the whole vocabulary costs as much as a decode.
