@@ -21,6 +21,7 @@ from mtpcli.decode.acceptance import Acceptance, Usual
 _DRAFTER = "drafter"
 _SMOOTHING = 0.1  # weight of a new time
 _OUTLIER = 3.0  # a decode that was interrupted says nothing about its cost
+_MUCH_FASTER = 0.85  # of what was known: more than chance
 _LONGEST_RUN = 16.0  # rounds of one depth in a row that a change may be expected to last
 _FIRST_RETRY, _LAST_RETRY = 16, 256  # rounds of one plan before a longer draft is tried
 _LEAST_CUT = 0.3  # tokens that a cut must be worth: what is verified is learnt from
@@ -108,14 +109,37 @@ class Curve:
 
     seconds: dict[int, float] = field(default_factory=dict)
 
-    def add(self, rows: int, seconds: float) -> None:
-        """Take a new time into the mean."""
-        known = self.seconds.get(rows)
-        if known is None:
-            self.seconds[rows] = seconds
-        else:
-            new = min(seconds, _OUTLIER * known)
-            self.seconds[rows] = known + _SMOOTHING * (new - known)
+    def __post_init__(self) -> None:
+        self._before: dict[int, float] = {}  # of the rows that were timed since: what was known
+        self._fall = 1.0  # what the others were multiplied by
+
+    def add(self, rows: int, seconds: float) -> float:
+        """Take a new time into the mean.
+
+        What was measured while the machine was busy must not bar other numbers of rows for ever:
+        where one turns out to be much faster than it was known to be, those that were not timed
+        since are believed to be so too.
+
+        Returns:
+            What the times of the others were multiplied by, mostly 1.
+        """
+        known = self.seconds.setdefault(rows, seconds)
+        # Nothing makes a decode faster than it is.
+        weight = 1.0 if rows not in self._before and seconds < known else _SMOOTHING
+        before = self._before.setdefault(rows, known)
+        self.seconds[rows] = known + weight * (min(seconds, _OUTLIER * known) - known)
+        factor = self.seconds[rows] / before / self._fall
+        if factor > _MUCH_FASTER:
+            return 1.0
+        self._fall *= factor
+        self.follow(factor)
+        return factor
+
+    def follow(self, factor: float) -> None:
+        """Multiply the times of those rows that were not timed since these were known."""
+        for rows in self.seconds:
+            if rows not in self._before:
+                self.seconds[rows] *= factor
 
     def at(self, rows: int) -> float:
         """Expected seconds of so many rows, 0 if nothing is known at all."""
@@ -321,7 +345,7 @@ class AutoDepth:
         if known is None and rows != self._last_rows:
             self.costs.verify.add(rows, max(seconds - self.costs.switch, seconds / _OUTLIER))
         elif rows == self._last_rows or known is None or seconds < known:
-            self.costs.verify.add(rows, seconds)
+            self.costs.draft.follow(self.costs.verify.add(rows, seconds))
         else:
             extra = seconds - known
             limit = _OUTLIER * max(self.costs.switch, 0.1 * known)

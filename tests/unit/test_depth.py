@@ -133,6 +133,31 @@ def test_a_curve_between_and_beyond_what_is_known() -> None:
     assert Curve().at(3) == 0.0
 
 
+def test_what_a_busy_machine_made_slow_does_not_stay_so() -> None:
+    world = World(FOURS, draft=1.5, chance=always(0.95))
+    # Plain decoding alone was timed since the machine is free again.
+    spoilt = {rows: 3 * world.verify[rows - 1] / 1e3 for rows in (2, 4, 8, 16)}
+    policy = AutoDepth(Costs(Curve({1: 0.058} | spoilt), Curve({1: 0.0045})))
+    world.run(policy, 20)
+    rate, _ = world.run(policy, 300)
+    assert rate >= 0.9 * world.best_fixed()
+
+
+def test_rows_that_were_not_timed_follow_one_that_is_much_faster_than_it_was_known_to_be() -> None:
+    curve = Curve({1: 3.0, 4: 6.0, 8: 9.0})
+    for _ in range(50):
+        curve.add(4, 2.0)
+        curve.add(8, 9.0)
+    assert curve.over([1, 4, 8]) == pytest.approx([1.0, 2.0, 9.0], rel=0.01)
+
+
+def test_a_time_that_varies_pulls_no_other_down() -> None:
+    curve, dice = Curve({1: 1.0, 4: 2.0}), random.Random(1)
+    for _ in range(1000):
+        curve.add(1, dice.uniform(0.8, 1.2))
+    assert curve.seconds[4] == 2.0
+
+
 def test_an_interrupted_decode_does_not_count_in_full() -> None:
     curve = Curve({1: 1.0})
     curve.add(1, 1000.0)
