@@ -44,6 +44,7 @@ def load_costs(path: Path) -> Costs | None:
             draft=_curve(data["draft"]),
             switch=float(data["switch"]),
             rest=float(data["rest"]),
+            draft_threads=1 if data["draft_threads"] else 0,
             usual={name: _usual(rates) for name, rates in data.get("usual", {}).items()},
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

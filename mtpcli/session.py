@@ -19,9 +19,9 @@ from mtpcli.sanitize import visible
 
 if TYPE_CHECKING:
     from mtpcli.decode.constraint import Constraint
-    from mtpcli.decode.depth import AutoDepth, DepthPolicy
+    from mtpcli.decode.depth import AutoDepth, Costs, DepthPolicy
     from mtpcli.decode.drafters.base import Drafter
-    from mtpcli.decode.engine import Engine, Target
+    from mtpcli.decode.engine import Engine
     from mtpcli.decode.exact import RowReport
     from mtpcli.decode.sequence import Request
     from mtpcli.llama.context import TargetContext
@@ -202,12 +202,12 @@ class Session:
         Raises:
             ModelError: the drafter's file is damaged, or a device fails.
         """
-        from mtpcli.costs import costs_file
+        from mtpcli.costs import costs_file, load_costs
         from mtpcli.decode.depth import FixedDepth
         from mtpcli.decode.drafters.mtp import MtpDrafter
         from mtpcli.decode.drafters.ordered_head import load_ordered_head
         from mtpcli.decode.engine import Engine
-        from mtpcli.decode.probe import try_out
+        from mtpcli.decode.probe import measure, try_out
         from mtpcli.llama.context import DrafterContext
         from mtpcli.llama.lib import versions
         from mtpcli.llama.model import Model
@@ -228,12 +228,17 @@ class Session:
                 drafter = MtpDrafter(made, head)
                 if self.model.devices:
                     try_out(context, drafter)
-                if draft.depth is None:
-                    files = [self.paths.target, drafter_file.path]
-                    settings = replace(self.runtime, threads=context.threads, n_ctx=0)
-                    place = (versions(), settings, self.model.devices, head is not None)
-                    file = costs_file(files, *place, *exact_rows)
-                    policy = self._measured(file, context, drafter, exact_rows)
+                files = [self.paths.target, drafter_file.path]
+                settings = replace(self.runtime, threads=context.threads, n_ctx=0)
+                place = (versions(), settings, self.model.devices, head is not None)
+                file = costs_file(files, *place, *exact_rows)
+                costs = load_costs(file)
+                if costs is None and draft.depth is None:
+                    costs = measure(context, drafter)
+                if costs:
+                    drafter.set_threads(costs.draft_threads)
+                if costs and draft.depth is None:
+                    policy = self._auto(file, costs, exact_rows)
             except (ModelError, MemoryError) as error:
                 if self.model.devices:
                     raise  # the CPU may do it
@@ -269,15 +274,11 @@ class Session:
             save_rows(file, report)
         return report.with_single_apart() if self._float_matrices else report
 
-    def _measured(
-        self, file: Path, target: Target, drafter: Drafter, exact_rows: Sequence[int]
-    ) -> AutoDepth:
-        """A policy that knows what rounds cost here, from an earlier run or by measuring now."""
-        from mtpcli.costs import load_costs, save_costs
+    def _auto(self, file: Path, costs: Costs, exact_rows: Sequence[int]) -> AutoDepth:
+        """A policy that knows what rounds cost here, and keeps what it learns in a file."""
+        from mtpcli.costs import save_costs
         from mtpcli.decode.depth import AutoDepth
-        from mtpcli.decode.probe import measure
 
-        costs = load_costs(file) or measure(target, drafter)
         deepest = MAX_DRAFT_DEPTH
         if exact_rows:
             deepest = max(exact_rows) - 1

@@ -152,6 +152,8 @@ class FakeDrafter:
         self._wrong = set(wrong)
         self.closed = 0
 
+    def set_threads(self, threads: int) -> None: ...
+
     def draft(self, requests: Sequence[DraftRequest], go_on: GoOn) -> list[Draft]:
         return [self._draft(request, go_on) for request in requests]
 

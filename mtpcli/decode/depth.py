@@ -21,8 +21,10 @@ from mtpcli.decode.acceptance import Acceptance, Usual
 _DRAFTER = "drafter"
 _SMOOTHING = 0.1  # weight of a new time
 _OUTLIER = 3.0  # a decode that was interrupted says nothing about its cost
-_MUCH_FASTER = 0.85  # of what was known: more than chance
+# Weights of a new time: for all numbers of rows, for its own, and if its own was not timed yet.
+_TOGETHER, _ALONE, _FIRST = 0.1, 0.05, 0.5
 _LONGEST_RUN = 16.0  # rounds of one depth in a row that a change may be expected to last
+_THINK = 4  # rounds from one thought about the depth to the next: it takes as long as a small draft
 _FIRST_RETRY, _LAST_RETRY = 16, 256  # rounds of one plan before a longer draft is tried
 _LEAST_CUT = 0.3  # tokens that a cut must be worth: what is verified is learnt from
 _CUTS = 16  # drafts that are cut before one is verified in full again
@@ -110,36 +112,31 @@ class Curve:
     seconds: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._before: dict[int, float] = {}  # of the rows that were timed since: what was known
-        self._fall = 1.0  # what the others were multiplied by
+        self._timed: set[int] = set()  # rows that were timed since these times were known
 
-    def add(self, rows: int, seconds: float) -> float:
-        """Take a new time into the mean.
+    def add(self, rows: int, seconds: float) -> None:
+        """Take a new time into the means.
 
-        What was measured while the machine was busy must not bar other numbers of rows for ever:
-        where one turns out to be much faster than it was known to be, those that were not timed
-        since are believed to be so too.
-
-        Returns:
-            What the times of the others were multiplied by, mostly 1.
+        Most of what makes a decode slower or faster than it was, a longer context or a busy
+        machine, does so to all.
         """
         known = self.seconds.setdefault(rows, seconds)
+        change = min(seconds / known, _OUTLIER) - 1
         # Nothing makes a decode faster than it is.
-        weight = 1.0 if rows not in self._before and seconds < known else _SMOOTHING
-        before = self._before.setdefault(rows, known)
-        self.seconds[rows] = known + weight * (min(seconds, _OUTLIER * known) - known)
-        factor = self.seconds[rows] / before / self._fall
-        if factor > _MUCH_FASTER:
-            return 1.0
-        self._fall *= factor
-        self.follow(factor)
-        return factor
+        if not self._timed:
+            together, alone = 1.0 if change < 0 else _TOGETHER, 0.0
+        elif rows not in self._timed:
+            together, alone = 0.0, 1.0 if change < 0 else _FIRST
+        else:
+            together, alone = _TOGETHER, _ALONE
+        self._timed.add(rows)
+        self.scale(1 + together * change)
+        self.seconds[rows] *= 1 + alone * change
 
-    def follow(self, factor: float) -> None:
-        """Multiply the times of those rows that were not timed since these were known."""
+    def scale(self, factor: float) -> None:
+        """Multiply all times."""
         for rows in self.seconds:
-            if rows not in self._before:
-                self.seconds[rows] *= factor
+            self.seconds[rows] *= factor
 
     def at(self, rows: int) -> float:
         """Expected seconds of so many rows, 0 if nothing is known at all."""
@@ -175,6 +172,7 @@ class Costs:
         draft: a draft step, sampling included, by rows.
         switch: what a verify costs more when its rows are not as many as the last time.
         rest: a round's time outside of drafting and verifying.
+        draft_threads: with how many a draft step is fastest; 0 is as many as the target has.
         usual: what drafts are worth in general, by their source; what is proposed without a
             drafter must earn its trust.
     """
@@ -183,6 +181,7 @@ class Costs:
     draft: Curve = field(default_factory=Curve)
     switch: float = 0.0
     rest: float = 0.0
+    draft_threads: int = 0
     usual: dict[str, Usual] = field(default_factory=dict)
 
 
@@ -226,9 +225,12 @@ class AutoDepth:
         self._last_rows = 0
         self._planned = 0  # the depth of the last plan
         self._run = self._mean_run = _LONGEST_RUN / 2  # rounds of the same plan
+        self._rounds = 0
         self._chances: list[float] = []
         self._rate = 0.0
-        self._drafting, self._verifying = 0.0, [0.0] * (max_depth + 1)
+        # Seconds of a draft step, of rounds with the same depth as before, and of the next round.
+        self._drafting = 0.0
+        self._steady = self._verifying = [0.0] * (max_depth + 1)
         self._same_rounds = 0  # of one plan, since others were tried
         self._retry = _FIRST_RETRY
         self._trying = False
@@ -236,32 +238,16 @@ class AutoDepth:
 
     def plan(self, sequences: int) -> int:
         """The depth with the best expected tokens per second, 0 included."""
-        self._sequences = sequences
-        self._chances = self.acceptance.by_position()
-        # Asked for several times in a round, and the same until its verify.
-        self._drafting = self._draft()
-        steady = self._verify()
-        # More rows never cost less, or some of them could be wasted: a time that a busy machine
-        # has spoilt is held down by those of more rows, which it spoilt less.
-        steady = list(accumulate(reversed(steady), min))[::-1]
-        switch = self.costs.switch / sequences
-        # A change of plan is paid once, and lasts as long as plans have lasted so far.
-        change = switch / min(_LONGEST_RUN, max(self._run, self._mean_run))
-        planned = [
-            verifying + change * (depth != self._planned) for depth, verifying in enumerate(steady)
-        ]
-        rates = token_rates(self._chances, self._drafting, planned)
-        self._rate = max(rates)
-        best = rates.index(self._rate)
-        if best == self._planned:
+        if self._rounds % _THINK and sequences == self._sequences:
             self._run += 1
         else:
-            self._mean_run += 0.2 * (self._run - self._mean_run)
-            self._planned, self._run = best, 1.0
+            self._think(sequences)
+        self._rounds += 1
         # What is verified against the plan is paid twice: on the way there and on the way back.
+        switch, best = self.costs.switch / sequences, self._planned
         self._verifying = [
             verifying + switch * ((sequences * (depth + 1) != self._last_rows) + (depth != best))
-            for depth, verifying in enumerate(steady)
+            for depth, verifying in enumerate(self._steady)
         ]
         self._trying = False
         self._same_rounds = self._same_rounds + 1 if self._run > 1 else 0
@@ -272,14 +258,39 @@ class AutoDepth:
         # Positions further on are known by longer drafts only, and the text may have changed:
         # once in a while they are tried, if they may pay.
         self._same_rounds = 0
-        rates = token_rates(self.acceptance.hopes(), self._drafting, steady)
+        rates = token_rates(self.acceptance.hopes(), self._drafting, self._steady)
         depth = max(range(1, len(rates)), key=lambda depth: rates[depth])
         pays = rates[depth] > self._rate
         if best and not pays:
             return best
         self._retry = _FIRST_RETRY if pays else min(2 * self._retry, _LAST_RETRY)
         self._trying = True
+        self._rounds = 0  # and what comes of it is thought about
         return depth
+
+    def _think(self, sequences: int) -> None:
+        """Find the best depth, by what is known now."""
+        self._sequences = sequences
+        self._chances = self.acceptance.by_position()
+        self._drafting = self._draft()
+        # More rows never cost less, or some of them could be wasted: a time that a busy machine
+        # has spoilt is held down by those of more rows, which it spoilt less.
+        self._steady = list(accumulate(reversed(self._verify()), min))[::-1]
+        # A change of plan is paid once, and lasts as long as plans have lasted so far.
+        change = self.costs.switch / sequences
+        change /= min(_LONGEST_RUN, max(self._run, self._mean_run))
+        planned = [
+            verifying + change * (depth != self._planned)
+            for depth, verifying in enumerate(self._steady)
+        ]
+        rates = token_rates(self._chances, self._drafting, planned)
+        self._rate = max(rates)
+        best = rates.index(self._rate)
+        if best == self._planned:
+            self._run += 1
+        else:
+            self._mean_run += 0.2 * (self._run - self._mean_run)
+            self._planned, self._run = best, 1.0
 
     def go_on(self, confidences: Sequence[float]) -> bool:
         """Whether any longer draft is worth the time it takes, at the best rate there is."""
@@ -345,7 +356,7 @@ class AutoDepth:
         if known is None and rows != self._last_rows:
             self.costs.verify.add(rows, max(seconds - self.costs.switch, seconds / _OUTLIER))
         elif rows == self._last_rows or known is None or seconds < known:
-            self.costs.draft.follow(self.costs.verify.add(rows, seconds))
+            self.costs.verify.add(rows, seconds)
         else:
             extra = seconds - known
             limit = _OUTLIER * max(self.costs.switch, 0.1 * known)

@@ -262,11 +262,17 @@ class DrafterContext(_Context):
         self._tap = _NormTap(target.n_seq, model.n_embd) if stop_before_head else None
         if self._tap:
             params.cb_eval = self._tap.callback
+        self._all_threads: int = params.n_threads
         self.batch = Batch(target.n_seq, model.n_embd_out)
         super().__init__(model, params, "drafter's context")
         self._ext.llama_set_embeddings_nextn(self.handle, True, True)
         self._logits: FloatArray = np.empty((0, model.n_vocab), np.float32)
         self._hidden: FloatArray = np.empty((0, model.n_embd_out), np.float32)
+
+    def set_threads(self, threads: int) -> None:
+        """Decode with so many threads from now on; 0 is as many as the target has."""
+        threads = threads or self._all_threads
+        self._lib.llama_set_n_threads(self.handle, threads, threads)
 
     def decode(self, rows: int) -> None:
         """Decode the first `rows` of `batch`; every row has an output."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mtpcli.costs import costs_file, load_costs, save_costs
+from mtpcli.decode import probe
 from mtpcli.decode.acceptance import Usual
 from mtpcli.decode.depth import Costs, Curve
 from mtpcli.decode.probe import measure
@@ -24,13 +25,13 @@ def test_costs_come_back(tmp_path: Path) -> None:
     usual = Usual()
     usual.at[3].add(True)
     usual.sure[1].add(False)
-    costs = Costs(Curve({1: 0.5, 4: 1.5}), Curve({1: 0.1}), 0.2, 0.3, {"lookup": usual})
+    costs = Costs(Curve({1: 0.5, 4: 1.5}), Curve({1: 0.1}), 0.2, 0.3, 1, {"lookup": usual})
     save_costs(tmp_path / "folder" / "costs.json", costs)
     assert load_costs(tmp_path / "folder" / "costs.json") == costs
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["costs.json"]
 
 
-REST = '"draft": {"seconds": {"1": 1}}, "switch": 0, "rest": 0'
+REST = '"draft": {"seconds": {"1": 1}}, "switch": 0, "rest": 0, "draft_threads": 0'
 
 
 @pytest.mark.parametrize(
@@ -83,3 +84,21 @@ def test_the_probe_measures_and_leaves_nothing_behind(n_seq: int) -> None:
     everything = measure(target, FakeDrafter(target), budget=60.0)
     assert len(everything.verify.seconds) == 10
     json.dumps(everything.verify.seconds)
+
+
+@pytest.mark.parametrize(("alone", "chosen"), [(0.5, 1), (0.99, 0), (2.0, 0)])
+def test_a_drafter_gets_one_thread_where_that_is_clearly_faster(
+    monkeypatch: pytest.MonkeyPatch, alone: float, chosen: int
+) -> None:
+    given = [0]
+
+    def seconds(_target: object, _drafter: object) -> float:
+        return alone if given[-1] == 1 else 1.0
+
+    target = FakeTarget()
+    drafter = FakeDrafter(target)
+    monkeypatch.setattr(drafter, "set_threads", given.append)
+    monkeypatch.setattr(probe, "draft_step_seconds", seconds)
+    costs = measure(target, drafter, budget=0.0)
+    assert costs.draft_threads == given[-1] == chosen
+    assert costs.draft.seconds == {1: min(alone, 1.0) if chosen else 1.0}

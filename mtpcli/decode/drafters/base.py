@@ -83,6 +83,10 @@ class Drafter(Protocol):
         """A draft per request, of at most `depth` tokens; may be shorter, or empty."""
         ...
 
+    def set_threads(self, threads: int) -> None:
+        """Draft with so many threads from now on; 0 is as many as the target has."""
+        ...
+
     def close(self) -> None:
         """Free what it owns; twice is harmless."""
         ...

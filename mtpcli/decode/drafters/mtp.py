@@ -115,6 +115,10 @@ class MtpDrafter:
         self.head_seconds += seconds
         self.decode_seconds += seconds
 
+    def set_threads(self, threads: int) -> None:
+        """Draft with so many threads from now on; 0 is as many as the target has."""
+        self._context.set_threads(threads)
+
     def close(self) -> None:
         """Free the drafter's context."""
         self._context.close()
