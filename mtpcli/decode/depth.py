@@ -237,7 +237,7 @@ class AutoDepth:
         self._cuts = 0
 
     def plan(self, sequences: int) -> int:
-        """The depth with the best expected tokens per second, 0 included."""
+        """As far as may pay: 0 where the depth with the best expected tokens per second is 0."""
         if self._rounds % _THINK and sequences == self._sequences:
             self._run += 1
         else:
@@ -253,8 +253,10 @@ class AutoDepth:
         self._same_rounds = self._same_rounds + 1 if self._run > 1 else 0
         if best:
             self._retry = _FIRST_RETRY
+        # A draft that the drafter is sure of may become longer than planned.
+        limit = self._max_depth if best and sequences == 1 else best
         if self._same_rounds < self._retry:
-            return best
+            return limit
         # Positions further on are known by longer drafts only, and the text may have changed:
         # once in a while they are tried, if they may pay.
         self._same_rounds = 0
@@ -262,7 +264,7 @@ class AutoDepth:
         depth = max(range(1, len(rates)), key=lambda depth: rates[depth])
         pays = rates[depth] > self._rate
         if best and not pays:
-            return best
+            return limit
         self._retry = _FIRST_RETRY if pays else min(2 * self._retry, _LAST_RETRY)
         self._trying = True
         self._rounds = 0  # and what comes of it is thought about
@@ -300,7 +302,8 @@ class AutoDepth:
         chances = self.acceptance.survivals(confidences)
         least = max(self._values(chances))
         chance, tokens = chances[-1], sum(chances)
-        for depth in range(drafted + 1, self._planned + 1):
+        last = min(max(self._planned, drafted + 1), self._max_depth)
+        for depth in range(drafted + 1, last + 1):
             chance *= self._chances[depth - 1]
             tokens += chance
             seconds = (depth - drafted) * self._drafting + self._verifying[depth]

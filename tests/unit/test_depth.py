@@ -198,7 +198,18 @@ def test_longer_drafts_are_tried_while_their_ends_are_unknown() -> None:
 
 
 def test_a_time_that_was_spoilt_is_held_down_by_those_of_more_rows() -> None:
-    costs = World(FLAT, draft=0.5, chance=always(0.75)).measured().costs
+    world = World(FLAT, draft=0.5, chance=always(0.75))
+    costs = world.measured().costs
     for rows in (2, 4, 8):
         costs.verify.seconds[rows] *= 20
-    assert 0 < AutoDepth(costs).plan(1) < 15
+    _, depths = world.run(AutoDepth(costs), 1)
+    assert 0 < depths[0] < 15
+
+
+def test_a_draft_that_the_drafter_is_sure_of_becomes_longer_than_planned() -> None:
+    world = World(FLAT, draft=0.5, chance=always(0.5))
+    policy = world.measured()
+    _, usual = world.run(policy, 400)
+    world.chance = always(0.99)
+    _, sure = world.run(policy, 2)
+    assert min(sure) > max(usual[200:])
