@@ -37,10 +37,9 @@ def measure(target: Target, drafter: Drafter, budget: float = 1.0) -> Costs:
         if number >= _AT_LEAST and perf_counter() - started > budget:
             break
         first, second, third = (_round_seconds(target, drafter, requests, rows) for _ in range(3))
-        best = min(second, third)
-        costs.verify.seconds[rows * target.n_seq] = best
-        switches.append(max(0.0, first - best))
-    costs.switch = sorted(switches)[len(switches) // 2]
+        costs.verify.seconds[rows * target.n_seq] = min(second, third)
+        switches.append(first - (second + third) / 2)
+    costs.switch = max(0.0, sorted(switches)[len(switches) // 2])
     _forget(target)
     return costs
 
