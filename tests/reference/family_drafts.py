@@ -50,6 +50,7 @@ def run(target: Any, drafter: Any, prompt: list[int]) -> tuple[np.ndarray, list[
 
 
 def main(target_dir: str, drafter_dir: str, prompts: str, output: str) -> None:
+    torch.set_num_threads(1)  # for tiny models more of them only wait for each other
     target, drafter = load(Path(target_dir)), load(Path(drafter_dir))
     # llama.cpp multiplies by the whole vocabulary: compare with the dense head.
     drafter.config.use_ordered_embeddings = False

@@ -99,6 +99,7 @@ def save_drafter(name: str, text: dict[str, Any], folder: Path) -> None:
 
 def main(root: Path) -> None:
     transformers.logging.set_verbosity_error()
+    torch.set_num_threads(1)  # for tiny models more of them only wait for each other
     torch.manual_seed(1)
     for name, text in TARGETS.items():
         audio = AUDIO if name in ("E2B", "E4B") else None

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
-import gguf
 import numpy as np
 import pytest
 
@@ -15,7 +13,6 @@ from convert import convert_pair
 from mtpcli.config import RuntimeConfig, SamplingConfig
 from mtpcli.decode.drafters.base import DraftRequest
 from mtpcli.decode.drafters.mtp import MtpDrafter
-from mtpcli.llama import lib as llama
 from mtpcli.llama.context import DrafterContext, TargetContext
 from mtpcli.llama.model import Model
 from tests import snapshots
@@ -27,27 +24,14 @@ STEPS = 4
 LENGTHS = (3, 8, 13, 18, 23, 27)
 # ggml looks GELU up in a table of f16. Logits of these models have a deviation of about 0.4.
 TOLERANCE = 0.006
+# Random experts are chosen by a hair, and cells in f16 move hairs.
+PRECISE = RuntimeConfig(n_ctx=256, threads=1, kv_type="f32", flash_attn="off")
 
 
 @pytest.fixture
 def prompts() -> list[list[int]]:
     rng = np.random.default_rng(3)
     return [[2, *rng.integers(5, snapshots.VOCAB, length).tolist()] for length in LENGTHS]
-
-
-@pytest.fixture(autouse=True)
-def exact_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attend in f32: random experts are chosen by a hair, and flash attention's f16 moves hairs."""
-    lib = llama.load()
-    defaults = lib.llama_context_default_params
-
-    def params() -> Any:
-        found = defaults()
-        found.type_k = found.type_v = gguf.GGMLQuantizationType.F32
-        found.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        return found
-
-    monkeypatch.setattr(lib, "llama_context_default_params", params)
 
 
 @pytest.mark.parametrize("member", ["E2B", "E4B", "12B", "26B-A4B", "31B"])
@@ -83,7 +67,7 @@ def through_llama(
     with (
         Model(files[0]) as target_model,
         Model(files[1]) as drafter_model,
-        TargetContext(target_model, RuntimeConfig(n_ctx=256)) as target,
+        TargetContext(target_model, PRECISE) as target,
         DrafterContext(drafter_model, target) as context,
     ):
         drafter = MtpDrafter(context)

@@ -37,7 +37,7 @@ def server(
 def test_the_server_drafts_and_writes_our_text(server: str, demo_pair: Pair) -> None:
     paths = PairPaths(demo_pair.target, demo_pair.drafter)
     drafted = accepted = 0
-    with Session(paths, DraftConfig(3), RuntimeConfig(n_ctx=1024)) as session:
+    with Session(paths, DraftConfig(3), RuntimeConfig(n_ctx=1024, threads=1)) as session:
         for text in PROMPTS:
             prompt = session.chat_tokens([{"role": "user", "content": text}])
             request, stream = session.request(prompt, SamplingConfig(temperature=0), max_tokens=100)

@@ -42,7 +42,7 @@ def prompts(pair: PairPaths) -> list[list[int]]:
     """Prompts of all workloads, each continued a little by the target itself."""
     workloads = json.loads((SNAPSHOTS / "heldout.json").read_text(encoding="utf-8"))
     found = []
-    with Session(pair, DraftConfig(0), RuntimeConfig(n_ctx=512)) as session:
+    with Session(pair, DraftConfig(0), RuntimeConfig(n_ctx=512, threads=1)) as session:
         for items in workloads.values():
             for number, item in enumerate(items[:4]):
                 prompt = session.chat_tokens([{"role": "user", "content": item["prompt"]}])
@@ -85,7 +85,7 @@ def through_llama(
     with (
         Model(pair.target) as target_model,
         Model(pair.drafter) as drafter_model,
-        TargetContext(target_model, RuntimeConfig(n_ctx=512)) as target,
+        TargetContext(target_model, RuntimeConfig(n_ctx=512, threads=1)) as target,
         DrafterContext(drafter_model, target, stop_before_head=ordered) as context,
     ):
         drafter = MtpDrafter(context, head)

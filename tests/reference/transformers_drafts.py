@@ -18,6 +18,7 @@ STEPS = 4
 
 
 def main(target_dir: str, drafter_dir: str, prompts: str, output: str) -> None:
+    torch.set_num_threads(1)  # for tiny models more of them only wait for each other
     options = {"dtype": torch.float32, "attn_implementation": "eager"}
     target = Gemma4ForCausalLM.from_pretrained(target_dir, **options).eval()
     drafter = Gemma4AssistantForCausalLM.from_pretrained(drafter_dir, **options).eval()

@@ -15,9 +15,10 @@ def write_plot(
     body, top = [_text(_LEFT, 24, heading, "font-weight='bold'")], _TOP
     end = max(*minutes, 1e-9)
     for name, values in curves.items():
-        highest = max(*values, 1e-9) * 1.15
+        highest = max(*values, 1e-9)
+        scale = _HEIGHT / (1.15 * highest)
         points = " ".join(
-            f"{_LEFT + _WIDTH * at / end:.1f},{top + _HEIGHT * (1 - value / highest):.1f}"
+            f"{_LEFT + _WIDTH * at / end:.1f},{top + _HEIGHT - value * scale:.1f}"
             for at, value in zip(minutes, values, strict=True)
         )
         body += [
@@ -26,7 +27,12 @@ def write_plot(
             f"<polyline points='{points}' fill='none' stroke='#1a73e8' stroke-width='1.5'/>",
             _text(_LEFT, top - 6, name),
             _text(_LEFT - 6, top + _HEIGHT, "0", "text-anchor='end'"),
-            _text(_LEFT - 6, top + 12, f"{highest:.0f}", "text-anchor='end'"),
+            _text(
+                _LEFT - 6,
+                top + _HEIGHT - highest * scale + 4,
+                f"{highest:.0f}",
+                "text-anchor='end'",
+            ),
             _text(_LEFT + _WIDTH, top - 6, f"{values[-1]:.0f} at the end", "text-anchor='end'"),
         ]
         top += _HEIGHT + _GAP
