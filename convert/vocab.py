@@ -148,6 +148,10 @@ def add_vocab(meta: gguf.GGUFWriter, vocab: Vocab, folder: Path) -> None:
     if not special.merges:
         raise ConvertError(f"{folder / 'tokenizer.json'}: `model.merges` is missing or empty")
     special.add_special_token["bos"] = True  # Gemma 4 always starts with it
+    if "bos" not in special.special_token_ids:
+        if "<bos>" not in vocab.tokens:
+            raise ConvertError(f"{folder / 'tokenizer.json'}: there is no token <bos>")
+        special.special_token_ids["bos"] = vocab.tokens.index("<bos>")
     special.add_to_gguf(meta, quiet=True)
     meta.add_add_space_prefix(False)
 

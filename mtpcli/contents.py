@@ -55,6 +55,12 @@ def _vocabulary(file: GgufFile) -> str | None:
             known = isinstance(value, int) and (0 <= value < len(tokens) or value == _NO_TOKEN)
             if not known:
                 return f"{key} is {value}, which is no token"
+    for name in ("bos", "eos"):
+        # llama.cpp has a default only where the tokenizer is not Gemma 4's own.
+        token = get(f"tokenizer.ggml.{name}_token_id", _NO_TOKEN)
+        added = get(f"tokenizer.ggml.add_{name}_token")
+        if added and token == _NO_TOKEN and get("tokenizer.ggml.model") == "gemma4":
+            return f"it adds a token {name} to each text and does not say which"
     return None
 
 

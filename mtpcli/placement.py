@@ -132,4 +132,4 @@ def _n_ctx(file: GgufFile, runtime: RuntimeConfig) -> int:
 
 def _whole(file: GgufFile, key: str) -> int:
     value: Any = file.arch_value(key)
-    return int(np.max(value)) if isinstance(value, (int, np.ndarray)) else 0
+    return int(np.max(value, initial=0)) if isinstance(value, (int, np.ndarray)) else 0

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from mtpcli.config import DraftConfig, RuntimeConfig
 from mtpcli.errors import ModelError
 from mtpcli.llama.gguf import read_metadata
 from mtpcli.pair import check_pair
+from mtpcli.session import PairPaths, Session
 from tests import snapshots
 from tests.fuzz.gguf_codec import ARRAY, STRING, Entry, File, build, parse
 from tests.fuzz.gguf_mutations import pack
@@ -73,6 +75,7 @@ TARGETS: dict[str, tuple[Change, str]] = {
     "merges as numbers": (key("tokenizer.ggml.merges", ARRAY, [1, 2], U32), "merges"),
     "no tokenizer": (key("tokenizer.ggml.model", STRING, b"none"), "its tokenizer is 'none'"),
     "token that is none": (key("tokenizer.ggml.bos_token_id", 5, -1), "which is no token"),
+    "begins with no token": (key("tokenizer.ggml.bos_token_id", U32, None), "a token bos to each"),
 }
 
 
@@ -119,6 +122,15 @@ def test_the_sound_pair_is_not_refused(sound: tuple[bytes, bytes], tmp_path: Pat
         path.write_bytes(content)
         assert build(parse(content)) == content
     check_pair(read_metadata(paths[0]), read_metadata(paths[1]))
+
+
+def test_an_empty_list_of_widths_is_refused(sound: tuple[bytes, bytes], tmp_path: Path) -> None:
+    file = parse(sound[0])
+    key("*.feed_forward_length", ARRAY, [], U32)(file)
+    (tmp_path / "target.gguf").write_bytes(build(file))
+    paths = PairPaths(tmp_path / "target.gguf", None)
+    with pytest.raises(ModelError, match="feed_forward_length"):
+        Session(paths, DraftConfig(0), RuntimeConfig(n_ctx=64, threads=1))
 
 
 def test_ordered_head_over_an_embedding_of_one_dimension(

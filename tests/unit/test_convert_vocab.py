@@ -91,6 +91,11 @@ def test_metadata(folder: Path) -> None:
     assert found["tokenizer.chat_template"] == "{{ bos_token }}{{ messages }}"
 
 
+def test_texts_begin_with_bos_even_if_nothing_says_so(folder: Path) -> None:
+    change(folder / "tokenizer_config.json", lambda config: config.pop("bos_token"))
+    assert metadata(folder)["tokenizer.ggml.bos_token_id"] == 2
+
+
 def test_template_inside_the_tokenizer_config(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
     change(folder / "tokenizer_config.json", lambda c: c.update(chat_template="{{ x }}"))
