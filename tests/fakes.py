@@ -107,6 +107,9 @@ class FakeTarget:
     def forget(self, seq: int, start: int) -> None:
         del self.cells[seq][start:]
 
+    def move(self, seq: int, to: int) -> None:
+        self.cells[to], self.cells[seq] = self.cells[seq], []
+
     def can_resume(self, seq: int, position: int) -> bool:
         return position >= self.resume_from
 

@@ -19,6 +19,7 @@ from mtpcli.decode.exact import fit
 from mtpcli.decode.health import DrafterHealth
 from mtpcli.decode.metrics import Timings
 from mtpcli.decode.sequence import TARGET, Request, Sequence
+from mtpcli.decode.slots import close_ranks
 from mtpcli.errors import InputError, MtpError
 
 FloatArray = npt.NDArray[np.float32]
@@ -50,6 +51,7 @@ class Target(Protocol):
     def logits(self, output: int) -> FloatArray: ...
     def hidden(self, row: int) -> FloatArray: ...
     def forget(self, seq: int, start: int) -> None: ...
+    def move(self, seq: int, to: int) -> None: ...
     def can_resume(self, seq: int, position: int) -> bool: ...
     def draft_room(self, position: int) -> int: ...
     def save(self, seq: int) -> bytes: ...
@@ -138,8 +140,6 @@ class Engine:
                 while self._free and (request := next(waiting, None)) is not None:
                     fresh.append(self.start(request))
                     held.append(fresh[-1])
-                # llama.cpp decodes at once only sequences whose numbers follow one another.
-                held.sort(key=lambda sequence: sequence.slot)
                 if fresh:
                     yield fresh
                 elif held:
@@ -261,6 +261,8 @@ class Engine:
         """One round for sequences under way: each gets at least one token."""
         started = perf_counter()
         drafts = self._draft(sequences)
+        # After the drafter has read the cells where they are, and before the target's decode.
+        self._close_ranks(sequences)
         padding = self._fit(drafts) if self._exact_rows else 0
         drafted = perf_counter()
         first_rows = self._verify(sequences, drafts, padding)
@@ -276,10 +278,13 @@ class Engine:
         drafts = [Draft() for _ in sequences]
         requests, owners = [], []
         limit = self.policy.plan(len(sequences)) if self._drafter else 0
-        for index, sequence in enumerate(sequences):
+        for index, sequence in _by_slot(sequences):
             if not sequence.drafting:
                 continue
-            room = min(sequence.room, self._target.draft_room(sequence.n_past))
+            # Of several each has as many rows, or llama.cpp would compute more than one graph: what
+            # is drafted beyond a limit is thrown away.
+            room = sequence.room if len(sequences) == 1 else sequence.cells_left
+            room = min(room, self._target.draft_room(sequence.n_past))
             found = sequence.found = sequence.lookup.draft(min(self._deepest, room))
             if found.tokens and (taken := self.policy.take(found.source, found.confidences)):
                 drafts[index] = found.cut(taken)
@@ -316,6 +321,17 @@ class Engine:
                     drafts[owner] = draft.cut(self.policy.keep(draft.confidences))
         return drafts
 
+    def _close_ranks(self, sequences: list[Sequence]) -> None:
+        """Move sequences away from holes that others left: two graphs cost more than a copy."""
+        moves = close_ranks([sequence.slot for sequence in sequences], self._free)
+        for sequence in sequences:
+            slot = moves.get(sequence.slot)
+            if slot is not None:
+                self._target.move(sequence.slot, slot)
+                del self._free[slot]
+                self._free[sequence.slot] = []
+                sequence.slot = slot
+
     def _fit(self, drafts: list[Draft]) -> int:
         """Cut the one draft to a number of rows that is exact; how many rows are missing."""
         (draft,) = drafts
@@ -334,14 +350,15 @@ class Engine:
 
     def _verify(self, sequences: list[Sequence], drafts: list[Draft], padding: int) -> list[int]:
         """Decode every sequence's last token and draft; the first row of each."""
-        batch, rows, first_rows = self._target.batch, 0, []
-        for sequence, draft in zip(sequences, drafts, strict=True):
+        batch, rows, first_rows = self._target.batch, 0, [0] * len(sequences)
+        for at, sequence in _by_slot(sequences):
+            draft = drafts[at]
             end = rows + len(draft.tokens) + 1
             batch.token[rows] = sequence.tokens[-1]
             batch.token[rows + 1 : end] = draft.tokens
             batch.pos[rows:end] = range(sequence.n_past, sequence.n_past + end - rows)
             batch.seq[rows:end] = sequence.slot
-            first_rows.append(rows)
+            first_rows[at] = rows
             rows = end
         if padding:
             # Any token will do behind the last one: no row that counts sees it.
@@ -363,14 +380,14 @@ class Engine:
         else:
             tokens = self._accept(sequence, draft, first)
         accepted = len(tokens) - 1
-        self.policy.observe_draft_result(draft.source, draft.confidences, accepted)
         if self._drafter and draft.source == self._drafter.name and draft.tokens:
             self.health.observe(accepted)
         found, sequence.found = sequence.found, Draft()
         if found.tokens and found.source != draft.source:
             # Nobody verified it, but now it is known what it would have been worth.
-            right = _common(found.tokens, tokens)
-            self.policy.observe_draft_result(found.source, found.confidences[: len(tokens)], right)
+            common = _common(found.tokens, tokens)
+            confidences = found.confidences[: len(tokens)]
+            self.policy.observe_draft_result(found.source, confidences, common)
         sequence.n_past += len(tokens)
         sequence.hidden[:] = self._target.hidden(first + accepted)
         if padding or accepted < len(draft.tokens):
@@ -383,7 +400,10 @@ class Engine:
             if sequence.finish_reason:
                 break
         kept = len(sequence.tokens) - before
-        sequence.stats.add(len(draft.tokens), min(accepted, kept), kept, draft.source)
+        # What is drafted beyond the end is worth as little as what is wrong.
+        right = min(accepted, kept)
+        self.policy.observe_draft_result(draft.source, draft.confidences, right)
+        sequence.stats.add(len(draft.tokens), right, kept, draft.source)
 
     def _accept(self, sequence: Sequence, draft: Draft, first: int) -> list[int]:
         """The target's own tokens along the draft."""
@@ -424,6 +444,11 @@ class Engine:
             return sampling.uniform(config.seed, position + index)
 
         return verify.reject(draft.tokens, proposed, wanted, uniform, pick)
+
+
+def _by_slot(sequences: list[Sequence]) -> list[tuple[int, Sequence]]:
+    """Each with its place in the list, in the order in which llama.cpp decodes them together."""
+    return sorted(enumerate(sequences), key=lambda pair: pair[1].slot)
 
 
 def _probabilities(kept: sampling.Distribution) -> verify.Probabilities:

@@ -106,9 +106,14 @@ class Sequence:
         return [*self.request.prompt, *self.tokens][: self.n_past]
 
     @property
+    def cells_left(self) -> int:
+        """How many drafted tokens have cells beside the last token's."""
+        return self._n_ctx - 1 - self.n_past
+
+    @property
     def room(self) -> int:
         """How many drafted tokens could still be kept beside the target's own next one."""
-        room = self._n_ctx - 1 - self.n_past
+        room = self.cells_left
         if self.request.max_tokens is not None:
             room = min(room, self.request.max_tokens - len(self.tokens) - 1)
         return max(0, room)

@@ -198,6 +198,15 @@ class TargetContext(_Context):
         """Drop a sequence's KV cells from position `start` on (0: all of them)."""
         self._lib.llama_memory_seq_rm(self._memory, seq, start, -1)
 
+    def move(self, seq: int, to: int) -> None:
+        """Give a sequence another number, whose own cells are dropped.
+
+        They are copied, to the same places, when this context decodes next: no drafter may read
+        them before.
+        """
+        self._lib.llama_memory_seq_cp(self._memory, seq, to, -1, -1)
+        self.forget(seq, 0)
+
     def can_resume(self, seq: int, position: int) -> bool:
         """Whether a sequence can go on at `position`, its cells from there on dropped.
 

@@ -12,6 +12,7 @@ from mtpcli.config import DraftConfig, RuntimeConfig, SamplingConfig
 from mtpcli.decode.depth import FixedDepth
 from mtpcli.decode.engine import Engine
 from mtpcli.decode.sequence import Request
+from mtpcli.llama.context import TargetContext
 from mtpcli.schema import schema_grammar
 from mtpcli.session import PairPaths, Session
 from tests.conftest import Pair
@@ -119,3 +120,21 @@ def test_turns_in_slots_that_others_left(world: World) -> None:
     again = [("cancel", 0), ("restore", 0), ("go on", 1), ("some step", 5), ("depth", 5)]
     game = world.play([*turn, *again, *turn, *again], reuse=True)
     assert game.finished > 5 and game.reused > 50
+
+
+def test_one_that_moves_into_a_hole_keeps_its_text(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves: list[tuple[int, int]] = []
+    move = TargetContext.move
+
+    def watched(self: TargetContext, seq: int, to: int) -> None:
+        moves.append((seq, to))
+        move(self, seq, to)
+
+    monkeypatch.setattr(TargetContext, "move", watched)
+    # The third prompt is longer than the sliding window.
+    starts = [("start", number) for number in (0, 3, len(world.jobs) - 2)]
+    game = world.play([*starts, ("step", 0), ("cancel", 1), ("step", 0), ("start", 5)])
+    assert moves[0] == (2, 1)
+    assert game.finished == 3

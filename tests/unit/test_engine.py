@@ -154,6 +154,26 @@ def test_sequences_do_not_depend_on_their_neighbours(n_seq: int, depth: int) -> 
     assert together == alone
 
 
+@pytest.mark.parametrize("depth", [0, 3])
+def test_sequences_are_decoded_as_one_block(depth: int) -> None:
+    class Watching(FakeTarget):
+        def decode(self, rows: int, outputs: int) -> None:
+            seqs = self.batch.seq[:rows].tolist()
+            numbers = sorted(set(seqs))
+            assert numbers == list(range(numbers[0], numbers[-1] + 1)), "not one run of numbers"
+            assert seqs == sorted(seqs)
+            assert len({seqs.count(number) for number in numbers}) == 1, "unequal numbers of rows"
+            super().decode(rows, outputs)
+
+    target = Watching(n_seq=4)
+    limits = [3, 31, 5, 12, 7, 40]
+    requests = [Request([n, *PROMPT], GREEDY, ListStream(), n) for n in limits]
+    with Engine(target, FakeDrafter(target), FixedDepth(depth), lambda token: False) as engine:
+        sequences = engine.generate(requests)
+        assert engine.free_slots == 4
+    assert [len(sequence.tokens) for sequence in sequences] == limits
+
+
 def test_leaving_early_frees_the_slots() -> None:
     target = FakeTarget(n_seq=2)
     with Engine(target, FakeDrafter(target), FixedDepth(3), lambda token: False) as engine:
