@@ -5,8 +5,8 @@
 Without a model: the embedded pair. All contestants are loaded at once and answer one after the
 other, so that a machine that slows down slows down all of them. Speeds are of decoding only, by
 each one's own clock: tokens after the first by the time since the first. With --parallel N they
-get N prompts at once, and speeds are of all tokens by the whole time, prompts included; mtpcli
-answers them one after another too.
+get all prompts, N at once and the next as soon as one is answered, and speeds are of all tokens by
+the whole time, prompts included; mtpcli answers them one after another too.
 Not a test: it takes minutes, and memory for each contestant.
 """
 
@@ -70,9 +70,13 @@ class Row:
 
 
 def ask_server(
-    address: str, max_tokens: int, prompts: Sequence[list[int]], sampling: SamplingConfig
+    address: str,
+    max_tokens: int,
+    at_once: int,
+    prompts: Sequence[list[int]],
+    sampling: SamplingConfig,
 ) -> Answer:
-    """Ask a server for all prompts at once."""
+    """Ask a server for all prompts, so many at once."""
     settings = {
         "temperature": sampling.temperature,
         "top_k": sampling.top_k,
@@ -83,7 +87,7 @@ def ask_server(
         "cache_prompt": False,
     }
     started = perf_counter()
-    with ThreadPoolExecutor(len(prompts)) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         answers = list(
             pool.map(lambda tokens: llama_server.complete(address, tokens, **settings), prompts)
         )
@@ -102,7 +106,7 @@ def ask_ours(
     prompts: Sequence[list[int]],
     sampling: SamplingConfig,
 ) -> Answer:
-    """Ask our engine for all prompts at once."""
+    """Ask our engine for all prompts, as many at once as it has room for."""
     requests = [session.request(tokens, sampling, max_tokens=max_tokens)[0] for tokens in prompts]
     session.engine.policy = policy
     session.engine.timings = Timings()
@@ -124,7 +128,7 @@ def measure(
     rows = {name: Row(name, temperature) for name in contestants}
     names = list(contestants)
     sampling = SamplingConfig(temperature=temperature, top_k=64, top_p=0.95)
-    groups = [prompts[at : at + args.parallel] for at in range(0, len(prompts), args.parallel)]
+    groups = [prompts] if args.parallel > 1 else [[prompt] for prompt in prompts]
     for number in range(args.rounds + 1):
         spent = {name: [0, 0.0] for name in names}
         for group in groups:
@@ -229,7 +233,9 @@ def main() -> None:
             address = stack.enter_context(
                 llama_server.running(server, folder / name, "-m", paths.target, *drafting, *size)
             )
-            contestants[f"{SERVER} {name}"] = partial(ask_server, address, args.max_tokens)
+            contestants[f"{SERVER} {name}"] = partial(
+                ask_server, address, args.max_tokens, args.parallel
+            )
 
         add_server(bench.PLAIN)
         for depth in depths:
