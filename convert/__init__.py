@@ -7,7 +7,6 @@ converter. A drafter's ordered head, which that one drops, travels along as meta
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 from convert.card import file_stem
@@ -15,7 +14,7 @@ from convert.errors import ConvertError
 from convert.plan import Plan, plan_file
 from convert.quantize import OUTTYPES as _OUTTYPES
 from convert.rewrite import plan_rewrite
-from convert.writer import Keys, OutTensor, put_in_place, reserved, write
+from convert.writer import Keys, OutTensor, staged_all, write
 
 __all__ = ["OUTTYPES", "ConvertError", "convert_model", "convert_pair", "rewrite_drafter"]
 
@@ -138,9 +137,6 @@ def _write_all(
         if progress is not None:
             progress(done, total)
 
-    with ExitStack() as stack:
-        parts = [stack.enter_context(reserved(output, force)) for _, _, output in jobs]
+    with staged_all([output for _, _, output in jobs], force) as parts:
         for (keys, tensors, _), part in zip(jobs, parts, strict=True):
             write(part, keys, tensors, advance)
-        outputs = [output for _, _, output in jobs]
-        put_in_place(list(zip(parts, outputs, strict=True)), force)

@@ -9,7 +9,9 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from __future__ import annotations
 
 import os
+import shutil
 import struct
+import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +29,8 @@ from convert.quantize import Bytes, encoded_bytes
 
 ALIGNMENT = 32
 MAX_WORKERS = 8
+# Folders for files that are not complete, and the file in each whose lock says that it is in use.
+_WORKSPACE, _HOLD = ".unfinished-gguf-", "in-use"
 Piece = Callable[[], Bytes]
 Progress = Callable[[int], None]
 Keys = dict[str, bytes]
@@ -77,28 +81,55 @@ def staged(output: Path, force: bool) -> Iterator[Path]:
     Raises:
         ConvertError: `output` exists and `force` is false, or it cannot be written.
     """
-    with reserved(output, force) as part:
+    with staged_all([output], force) as (part,):
         yield part
-        put_in_place([(part, output)], force)
 
 
 @contextmanager
-def reserved(output: Path, force: bool) -> Iterator[Path]:
-    """A path beside `output` to write to, gone at the end unless it was put in place.
+def staged_all(outputs: Sequence[Path], force: bool) -> Iterator[list[Path]]:
+    """The same for several files in one folder, which appear together."""
+    for output in outputs:
+        check_free(output, force)
+    with workspace(outputs[0].parent) as folder:
+        parts = [folder / output.name for output in outputs]
+        yield parts
+        put_in_place(list(zip(parts, outputs, strict=True)), force)
+
+
+@contextmanager
+def workspace(folder: Path) -> Iterator[Path]:
+    """A folder within another, which is made too, for files that are not complete: gone at the end.
+
+    One that was left behind by a process that was killed goes when the next one is made.
 
     Raises:
-        ConvertError: `output` exists and `force` is false, or it cannot be written.
+        WriteError: the disk does not let it, or what is done with it.
     """
-    check_free(output, force)
-    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    handle = work = None
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        yield part
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            _remove_abandoned(folder)
+            work = Path(tempfile.mkdtemp(prefix=_WORKSPACE, dir=folder))
+            handle = _lock(work / _HOLD)
+        yield work
     except OSError as error:
-        raise WriteError(f"{output}: cannot be written: {error.strerror or error}") from error
+        raise WriteError(f"{folder}: cannot be written: {error.strerror or error}") from error
     finally:
-        with suppress(OSError):  # the rename took it, or its folder never came to be
-            part.unlink()
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove workspaces that nobody holds the lock of."""
+    for old in folder.glob(f"{_WORKSPACE}*"):
+        with suppress(OSError):
+            handle = _lock(old / _HOLD, wait=False)
+            if handle is not None:
+                shutil.rmtree(old, ignore_errors=True)
+                os.close(handle)
 
 
 def put_in_place(files: Sequence[tuple[Path, Path]], force: bool) -> None:
@@ -131,19 +162,29 @@ def check_free(output: Path, force: bool) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time put files in place, where the system can lock a folder."""
+    """Let one process at a time work on a folder, where the system can lock it."""
+    handle = _lock(folder)
     try:
-        import fcntl  # not on Windows
-    except ImportError:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems cannot
-            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _lock(path: Path, wait: bool = True) -> int | None:
+    """A handle that locks a folder or a file until it is closed; None where that cannot be."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    handle = os.open(path, flags, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another has it, or it is on one of some network file systems
         os.close(handle)
+        return None
+    return handle
 
 
 def _sync_folder(folder: Path) -> None:

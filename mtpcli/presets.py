@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def convert_pair(
     """
     import convert
     from convert.card import file_stem
-    from convert.writer import check_free, put_in_place
+    from convert.writer import check_free, put_in_place, workspace
 
     if not {outtype, drafter_outtype} & PRESETS.keys():
         return convert.convert_pair(
@@ -45,9 +44,8 @@ def convert_pair(
     ]
     for name in filter(None, names):
         check_free(out_dir / name, force)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".convert-", dir=out_dir) as folder:
-        sources = convert.convert_pair(target, drafter, Path(folder), *plain, progress=progress)
+    with workspace(out_dir) as folder:
+        sources = convert.convert_pair(target, drafter, folder, *plain, progress=progress)
         outputs = [
             out_dir / (name or source.name) for name, source in zip(names, sources, strict=True)
         ]

@@ -13,12 +13,11 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 from mtpcli import __version__
 from mtpcli.errors import ModelError
-from mtpcli.llama import abort
+from mtpcli.llama import child
 
 # Skips the try: for files that are known to be sound where there is no cache to remember it in.
 TRUST = "MTPCLI_TRUST_FILES"
@@ -58,24 +57,17 @@ def ensure_tried(target: Path, drafter: Path | None) -> None:
 
 def _try(files: list[Path], seconds: float) -> tuple[int, str]:
     """The exit code of a try, negative for a signal, and the last line that it said."""
-    reading, writing = os.pipe()
-    environment = {**os.environ, TRUST: "1", abort.KEEP: "1"}
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "mtpcli.trial", *map(str, files)],
-            # It reads until this process is gone, however that ends.
-            stdin=reading,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=environment,
-            timeout=seconds,
-            check=False,
-        )
-    finally:
-        os.close(reading)
-        os.close(writing)
-    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    return done.returncode, lines[-1].rpartition("/")[2][:200] if lines else ""
+    started = child.running(
+        "mtpcli.trial",
+        *map(str, files),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={TRUST: "1"},
+    )
+    with started as process:
+        _, said = process.communicate(timeout=seconds)
+    lines = said.decode("utf-8", "replace").strip().splitlines()
+    return process.returncode, lines[-1].rpartition("/")[2][:200] if lines else ""
 
 
 def _mark(files: list[Path]) -> Path:
@@ -95,11 +87,11 @@ def _mark(files: list[Path]) -> Path:
 
 def main() -> int:
     """Load the files named by the arguments and write a few tokens; 3 for a known error."""
+    child.begin()
     from mtpcli.config import DraftConfig, RuntimeConfig, SamplingConfig
     from mtpcli.errors import MtpError
     from mtpcli.session import PairPaths, Session
 
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     target, *drafter = map(Path, sys.argv[1:])
     paths = PairPaths(target, drafter[0] if drafter else None)
     # On the CPU, the weights only mapped: it takes no memory from what may fit on a GPU alone.
@@ -113,13 +105,3 @@ def main() -> int:
     except MtpError:
         return 3
     return 0
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 1):
-        pass
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,16 +5,18 @@ It runs in a process of its own: the call cannot be interrupted, and llama.cpp m
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import multiprocessing
 import os
 import re
-import threading
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from mtpcli.errors import ModelError
+from mtpcli.llama import child
 from mtpcli.llama import lib as llama
 
 # Values of llama.cpp's `llama_ftype`. Those that need an importance matrix are not here.
@@ -41,6 +43,7 @@ _TYPE_LINE = re.compile(
     r"(?: -> +[\d.]+ MiB \((\w+)\))?"
 )
 _TENSOR_LINE = re.compile(rb"\[\s*(\d+)/\s*(\d+)\]")
+_PROGRESS_LINE = re.compile(r"(\d+) (\d+)")
 
 
 def quantize(
@@ -56,23 +59,27 @@ def quantize(
     Raises:
         ModelError: llama.cpp cannot do it; with its reason.
     """
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe(duplex=False)
-    job = (str(source), str(output), PRESETS[preset], theirs)
-    process = spawn.Process(target=_quantize, args=job, daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        while isinstance(message := ours.recv(), tuple):
-            if progress is not None:
-                progress(*message)
-    except EOFError:
-        message = "it ended without a word"
-    finally:
-        process.kill()
-        process.join()
-    if message:
-        raise ModelError(f"{source}: llama.cpp cannot quantise it to {preset.upper()}: {message}")
+    started = child.running(
+        "mtpcli.llama.quantize",
+        *(str(source), str(output), str(PRESETS[preset])),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={},
+    )
+    said = ""
+    with started as process:
+        assert process.stdout
+        for line in process.stdout:
+            text = line.decode("utf-8", "replace").strip()
+            if not (step := _PROGRESS_LINE.fullmatch(text)):
+                said = text
+            elif progress is not None:
+                progress(int(step[1]), int(step[2]))
+        code = process.wait()
+    if code:
+        name = f"{signal.Signals(-code).name} " if code < 0 else ""
+        why = name + said or "it ended without a word"
+        raise ModelError(f"{source}: llama.cpp cannot quantise it to {preset.upper()}: {why}")
 
 
 def preset_types(source: Path, preset: str) -> dict[str, str]:
@@ -105,9 +112,13 @@ def preset_types(source: Path, preset: str) -> dict[str, str]:
     return types
 
 
-def _quantize(source: str, output: str, ftype: int, results: Connection) -> None:
-    """The other process: sends (done, total) again and again, then an error or an empty text."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def main() -> int:
+    """Quantise the file named first to the second as the third says; 3 and a line for an error.
+
+    Says how many tensors are done, and how many there are, again and again.
+    """
+    child.begin()
+    source, output, ftype = sys.argv[1:]
     lib = llama.load()
     errors = ["unknown error"]
 
@@ -115,21 +126,16 @@ def _quantize(source: str, output: str, ftype: int, results: Connection) -> None
         if level == _ERROR_LEVEL:
             errors.append(text.decode("utf-8", "replace").strip())
         elif match := _TENSOR_LINE.match(text):
-            results.send((int(match[1]), int(match[2])))
+            with contextlib.suppress(OSError):  # nobody listens: the end is near
+                print(int(match[1]), int(match[2]), flush=True)
 
     callback = lib.llama_log_callback(listen)
     lib.llama_log_set(callback, ctypes.c_void_p(0))
     params = lib.llama_model_quantize_default_params()
-    params.ftype = ftype
+    params.ftype = int(ftype)
     params.nthread = llama.default_threads()
     params.max_buf_size = _BUFFER_BYTES
-    failed = lib.llama_model_quantize(source.encode(), output.encode(), params)
-    results.send(errors[-1].rpartition(": ")[2] if failed else "")
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed leaves nobody who wants the file."""
-    parent = multiprocessing.parent_process()
-    assert parent
-    parent.join()
-    os._exit(1)
+    if lib.llama_model_quantize(os.fsencode(source), os.fsencode(output), params):
+        print(errors[-1].rpartition(": ")[2])
+        return 3
+    return 0
