@@ -56,6 +56,21 @@ class Terminal:
         self._resize(rows, columns)
         self._process.send_signal(signal.SIGWINCH)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the program."""
+        self._process.send_signal(number)
+
+    def hang_up(self, timeout: float = 30) -> int:
+        """Take the terminal away, as when a connection breaks, and wait; the exit code."""
+        os.close(self._master)
+        self._master = -1
+        return self._process.wait(timeout)
+
+    @property
+    def settings(self) -> list[object]:
+        """What `stty` shows; a shell finds them so when the program has ended."""
+        return list(termios.tcgetattr(self._master))
+
     def _resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
@@ -107,4 +122,5 @@ class Terminal:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        os.close(self._master)
+        if self._master >= 0:
+            os.close(self._master)

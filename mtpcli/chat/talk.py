@@ -61,6 +61,7 @@ class Talk:
         self._plain = PlainSpeed()
         self._counted = 0
         self._before = (0, 0, 0.0)
+        self._under_way: tuple[str, TextStream, int] | None = None
 
     @property
     def n_ctx(self) -> int:
@@ -98,6 +99,7 @@ class Talk:
             max_tokens=self.settings.max_tokens,
             reuse=True,
         )
+        self._under_way = user, stream, seed
         timings = self._session.engine.timings = Timings()
         self._plain.begin_answer()
         sequence: Sequence | None = None
@@ -115,6 +117,7 @@ class Talk:
                 if sequence is None:  # while the prompt was decoded
                     raise
         assert sequence is not None
+        self._under_way = None
         if finish == "interrupted":
             stream.finish()
             yield _pieces(stream, sequence)
@@ -155,6 +158,17 @@ class Talk:
         finally:
             if len(self.conversation.turns) < len(turns):
                 self.conversation.turns, self.conversation.left_out = turns, left_out
+                self._under_way = None
+
+    def keep_half(self) -> None:
+        """Let an answer that an exception cut off join the conversation, as far as it came."""
+        if self._under_way is None:
+            return
+        user, stream, seed = self._under_way
+        self._under_way = None
+        if stream.answer:
+            turn = Turn(user, stream.answer, stream.thought, seed, "interrupted")
+            self.conversation.turns.append(turn)
 
     def save(self, path: Path, *, state: bool, key_folder: Path) -> str:
         """Write the conversation, and its cells if asked; what was written."""

@@ -51,12 +51,14 @@ class Chat:
 
     def _keep(self) -> None:
         """Save a conversation that somebody has typed and can save no more."""
+        self.talk.keep_half()
         if not self.interactive or not self.talk.conversation.turns:
             return
         path = self.state_folder / "interrupted.json"
         with suppress(MtpError, OSError):
             self.state_folder.mkdir(parents=True, exist_ok=True)
             self.talk.save(path, state=False, key_folder=self.state_folder)
+            self.screen.end()
             self.screen.note(f"to go on with this conversation: mtpcli chat --load {path}")
 
     def _run(self, source: Input) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import stat
 import sys
 from collections.abc import Callable
@@ -178,3 +179,41 @@ def test_no_colour(start: Start) -> None:
         terminal.press(CTRL_D)
         assert terminal.close() == 0
         assert set(re.findall(r"\x1b\[[\d;]*m", terminal.raw)) == {"\x1b[0m"}
+
+
+@pytest.mark.parametrize(
+    ("number", "answering"),
+    [(signal.SIGTERM, True), (signal.SIGHUP, False), (None, True)],
+    ids=["SIGTERM", "SIGHUP", "no terminal any more"],
+)
+def test_told_to_end_it_keeps_what_was_said(
+    start: Start, tmp_path: Path, number: signal.Signals | None, answering: bool
+) -> None:
+    with start(*(ENDLESS if answering else ["--temperature", "0", "-n", "8"])) as terminal:
+        before = terminal.settings
+        terminal.expect("/help lists")
+        terminal.press("Talk!" + ENTER)
+        if answering:
+            terminal.expect(r"Talk!\s+\S[^>]{40}")
+        else:
+            terminal.expect("tokens/s .* context")
+            terminal.press("half a message")
+            terminal.expect("half a message")
+        if number is None:
+            code = terminal.hang_up()
+        else:
+            terminal.signal(number)
+            code = terminal.close()
+            assert terminal.settings == before
+            terminal.expect("\nto go on with this conversation: mtpcli chat --load")
+            # The cursor is shown, and pasted text comes without marks.
+            assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rfind("\x1b[?25l")
+            assert terminal.raw.rindex("\x1b[?2004l") > terminal.raw.rfind("\x1b[?2004h")
+    assert code == 128 + (number or signal.SIGHUP)
+    folder = tmp_path / "XDG_STATE_HOME" / "mtpcli"
+    assert {path.name for path in folder.iterdir()} == {"history", "interrupted.json"}
+    user, answer = saved(folder / "interrupted.json")
+    assert user["content"] == "Talk!"
+    assert answer["content"]
+    assert answer["finish_reason"] == ("interrupted" if answering else "length")
+    assert stat.S_IMODE((folder / "interrupted.json").stat().st_mode) == 0o600

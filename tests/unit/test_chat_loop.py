@@ -40,6 +40,9 @@ class ScriptedTalk:
     def ahead(self) -> None:
         self.log.append("ahead")
 
+    def keep_half(self) -> None:
+        self.log.append("keep_half")
+
     def answer(self, user: str, stopped: Stopped) -> Iterator[list[Piece]]:
         self.log.append(f"answer {user}")
         self.on_start()

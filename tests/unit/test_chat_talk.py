@@ -268,3 +268,28 @@ def test_a_file_that_cannot_be_loaded_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         talk.load(tmp_path / "none.json", key_folder=tmp_path)
     assert len(talk.conversation.turns) == 1
+
+
+def test_an_answer_that_was_cut_off_can_be_kept(tmp_path: Path) -> None:
+    talk = make(FakeSession(tmp_path))
+    talk.keep_half()
+    ask(talk, "1 2")
+    whole = talk.conversation.turns[0].answer
+    answer = talk.answer("3", never)
+    first = "".join(piece.text for piece in next(answer))
+    answer.close()
+    assert len(talk.conversation.turns) == 1
+    talk.keep_half()
+    talk.keep_half()
+    assert [(turn.user, turn.finish) for turn in talk.conversation.turns] == [
+        ("1 2", "length"),
+        ("3", "interrupted"),
+    ]
+    assert talk.conversation.turns[-1].answer == first and first
+    # One that was to take another's place leaves that one there.
+    again = talk.again("4", never)
+    next(again)
+    again.close()
+    talk.keep_half()
+    assert [turn.user for turn in talk.conversation.turns] == ["1 2", "3"]
+    assert talk.conversation.turns[0].answer == whole
