@@ -1,4 +1,8 @@
-"""llama.cpp's aborts: a line and an exit code, where it would print a backtrace and dump core."""
+"""How llama.cpp ends the process, as a line and an exit code.
+
+An abort would print a backtrace and dump core; a model file that is cut while it is mapped into
+memory would end it by a bus error without a word.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -13,6 +18,14 @@ from typing import Any, NoReturn
 # Lets the process die of SIGABRT all the same, for whoever started it to find out.
 KEEP = "MTPCLI_KEEP_ABORT"
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
+_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)
+try:
+    import termios
+
+    # A chat has others while it answers.
+    _terminal = termios.tcgetattr(0) if os.isatty(0) else None
+except ImportError:  # Windows
+    _terminal = None
 
 
 def _plainly(message: str) -> str:
@@ -35,6 +48,9 @@ def watch(library: Any) -> None:
     with contextlib.suppress(AttributeError):  # an older one, or a system that does not look there
         library.ggml_set_abort_callback.restype = ctypes.c_void_p
         library.ggml_set_abort_callback(_aborting)
+    if hasattr(signal, "SIGBUS") and not os.environ.get(KEEP):
+        # Python's own handlers run only after the instruction that failed, which is never.
+        ctypes.CDLL(None).signal(signal.SIGBUS, _file_changed)
 
 
 @_CALLBACK
@@ -48,10 +64,22 @@ def _aborting(message: bytes) -> None:
         _end(_explain(text))
 
 
+@_HANDLER
+def _file_changed(number: int) -> None:
+    """Comes in a thread of llama.cpp's that reads weights; never returns."""
+    _end(
+        "a file that is mapped into memory cannot be read any more: was a model file cut or "
+        "overwritten while in use? Replace it by renaming another over it, or use --no-mmap"
+    )
+
+
 def _end(line: str) -> NoReturn:
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     with contextlib.suppress(OSError):
         show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
         os.write(2, f"{show_cursor}error: {' '.join(line.split())}\n".encode())
+    if _terminal:
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(0, termios.TCSANOW, _terminal)
     os._exit(3)

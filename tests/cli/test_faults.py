@@ -70,7 +70,7 @@ def test_memory_that_python_does_not_get(
     assert stderr.startswith("error: not enough memory") and "--ctx" in stderr
 
 
-@pytest.mark.parametrize("how", ["renamed", "cut short"])
+@pytest.mark.parametrize("how", ["renamed", "cut short", "cut short while mapped"])
 def test_a_model_replaced_while_it_runs(demo_pair: Pair, tmp_path: Path, how: str) -> None:
     model = tmp_path / "model.gguf"
     model.write_bytes(demo_pair.target.read_bytes())
@@ -80,8 +80,9 @@ def test_a_model_replaced_while_it_runs(demo_pair: Pair, tmp_path: Path, how: st
     command += ["--no-mmap"] if how == "cut short" else []
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     whole = subprocess.run(command, input=b"", env=env, capture_output=True, check=True).stdout
+    pipe = subprocess.PIPE
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0, env=env
+        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, bufsize=0, env=env
     )
     assert process.stdout
     text = process.stdout.read(1) or b""
@@ -91,5 +92,10 @@ def test_a_model_replaced_while_it_runs(demo_pair: Pair, tmp_path: Path, how: st
         other.replace(model)
     else:
         os.truncate(model, 4096)
-    rest, _ = process.communicate(timeout=60)
-    assert (process.returncode, text + rest) == (0, whole)
+    rest, stderr = process.communicate(timeout=60)
+    if how == "cut short while mapped":
+        assert process.returncode == 3 and whole.startswith(text + rest)
+        assert stderr.startswith(b"error: a file that is mapped into memory cannot be read")
+        assert stderr.count(b"\n") == 1 and b"--no-mmap" in stderr
+    else:
+        assert (process.returncode, text + rest, stderr) == (0, whole, b"")
