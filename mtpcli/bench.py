@@ -162,7 +162,7 @@ def _generate(
     return sequence.tokens, spent.decode
 
 
-_MAX_PROMPTS = 64 << 20
+_MAX_PROMPTS = 8 << 20
 
 
 def prompt_tokens(session: Session, prompt: Prompt) -> list[int]:
@@ -180,11 +180,13 @@ def load_prompts(path: Path) -> list[Workload]:
     """
     try:
         with path.open(encoding="utf-8") as file:
-            text = file.read(_MAX_PROMPTS)
+            text = file.read(_MAX_PROMPTS + 1)
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
+    if len(text) > _MAX_PROMPTS:
+        raise InputError(f"{path} is too large for a list of prompts: give it as parts")
     if path.suffix != ".json":
         prompts = [line.strip() for line in text.splitlines() if line.strip()]
         workloads = [Workload(path.stem, prompts)]

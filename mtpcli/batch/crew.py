@@ -18,6 +18,7 @@ from mtpcli.batch.rows import Row
 from mtpcli.batch.run import Run, Totals
 from mtpcli.batch.settings import file_digest
 from mtpcli.batch.worker import Backend, Outcome, Worker
+from mtpcli.decode.health import DrafterHealth
 from mtpcli.errors import ModelError, MtpError
 
 _STEP_SECONDS = 0.5
@@ -53,10 +54,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class Report:
-    """What has happened since the last one: rows that ended, tokens of those that have not."""
+    """What has happened since the last one: rows that ended, tokens of those that have not.
+
+    And how the worker's drafter is.
+    """
 
     outcomes: list[Outcome]
     under_way: int
+    health: DrafterHealth
 
 
 def same_everywhere(job: Job) -> dict[str, str]:
@@ -80,6 +85,7 @@ class Hand:
         self._queue: deque[Row] = deque()
         self._outcomes: list[Outcome] = []
         self._worker: Worker | None = None
+        self._health = DrafterHealth()
         self._rounds: Generator[int, None, None] | None = None
 
     def open(self, job: Job) -> Facts:
@@ -93,6 +99,7 @@ class Hand:
             same = same_everywhere(job)
             backend = self._load(job)
             self._worker = job.worker(backend)
+            self._health = backend.engine.health
         except MtpError as error:
             raise type(error)(f"worker on {host}: {error}") from None
         return Facts(host, same, getattr(backend, "drafter_name", None))
@@ -110,7 +117,7 @@ class Hand:
         else:
             self._rounds = None
         outcomes, self._outcomes[:] = list(self._outcomes), []
-        return Report(outcomes, under_way)
+        return Report(outcomes, under_way, self._health)
 
     def _next_row(self) -> Row | None:
         return self._queue.popleft() if self._queue else None
@@ -159,6 +166,7 @@ class Crew:
 
     Attributes:
         drafter: their drafter's name, or None; known when one of them has begun.
+        health: of their drafters, each thing as the first of them found it.
         deaths: how many have died.
     """
 
@@ -180,6 +188,7 @@ class Crew:
         self._lost: Counter[int] = Counter()
         self._stillborn = 0
         self.drafter: str | None = None
+        self.health = DrafterHealth()
         self.deaths = 0
 
     def run(self, run: Run, progress: Callable[[Totals], None]) -> None:
@@ -247,6 +256,7 @@ class Crew:
             return
         self._stillborn = 0
         member.under_way = heard.under_way
+        self.health.hear(heard.health, f"worker on {member.facts.host}")
         for outcome in heard.outcomes:
             del member.held[outcome.row.number]
             self._lost.pop(outcome.row.number, None)

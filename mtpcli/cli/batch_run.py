@@ -33,7 +33,6 @@ class BatchCommand:
         self, given: BatchOptions, paths: PairPaths, draft: DraftConfig, runtime: RuntimeConfig
     ) -> None:
         self._given, self._paths, self._draft, self._runtime = given, paths, draft, runtime
-        # Of the drafter here; those of workers elsewhere are not heard of.
         self._health = DrafterHealth()
         self._failures = 0
         self._told = False
@@ -116,6 +115,7 @@ class BatchCommand:
                 _say(f"{cluster.workers} workers on Ray, {cluster.threads} threads each")
             job = job.abroad(cluster.threads)
             crew = Crew(cluster, job, cluster.workers, on_death=_say)
+            self._health = crew.health
 
             def generate(run: Run, progress: Callable[[Totals], None]) -> str | None:
                 crew.run(run, progress)

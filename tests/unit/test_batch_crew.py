@@ -43,9 +43,12 @@ class FakeCluster:
         self.given: list[list[int]] = []
 
     def hire(self) -> Hand:
-        self.hands.append(Hand(load=lambda job: FakeBackend(PARALLEL)))
+        self.hands.append(Hand(load=lambda job: self.load()))
         self.given.append([])
         return self.hands[-1]
+
+    def load(self) -> FakeBackend:
+        return FakeBackend(PARALLEL)
 
     def call(self, worker: Hand, method: str, argument: Any) -> int:
         assert worker not in self._dead
@@ -127,6 +130,28 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     run.run(work.job.worker(FakeBackend(PARALLEL)), lambda totals: None)
     sink.finish()
     return work.output.read_bytes()
+
+
+class Unlucky(FakeCluster):
+    """Its workers' drafters are never right, and those of the second and third worker fail."""
+
+    def load(self) -> FakeBackend:
+        backend = FakeBackend(PARALLEL)
+        for _ in range(99):
+            backend.engine.health.observe(0)
+        if len(self.hands) > 1:
+            backend.engine.give_up_drafter(ModelError(f"reason {len(self.hands)}"))
+        return backend
+
+
+def test_what_workers_find_out_about_their_drafters_is_told_once(work: Work, whole: bytes) -> None:
+    _, crew = work.run(Unlucky(), 3)
+    assert work.output.read_bytes() == whole
+    first, second = sorted(crew.health.news(), key=lambda notice: "failed" in notice)
+    assert first.startswith("worker on ") and "drafts 0 were right" in first
+    assert second.startswith("worker on ") and "the drafter failed and is not used any" in second
+    assert crew.health.failure in ("reason 2", "reason 3")
+    assert second.endswith(crew.health.failure)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])

@@ -50,6 +50,8 @@ def test_prompts_that_cannot_be_used(tmp_path: Path, name: str, data: bytes, say
         load_prompts(tmp_path / name)
     with pytest.raises(InputError, match="cannot read"):
         load_prompts(tmp_path / "missing.json")
+    with pytest.raises(InputError, match="/dev/zero is too large for a list of prompts"):
+        load_prompts(Path("/dev/zero"))
 
 
 def test_rounds_by_depth() -> None:

@@ -194,8 +194,13 @@ def test_release_twice_does_not_free_a_neighbours_slot() -> None:
         second = engine.start(Request(PROMPT, GREEDY, ListStream()))
         engine.release(first)
         assert second.slot == first.slot
-        with pytest.raises(ValueError, match="no slot"):
-            engine.start(Request(PROMPT, GREEDY, ListStream()))
+        for call in (
+            lambda: engine.start(Request(PROMPT, GREEDY, ListStream())),
+            engine.save,
+            lambda: engine.restore([1], b""),
+        ):
+            with pytest.raises(ValueError, match="no slot is free"):
+                call()
 
 
 def test_close_closes_drafter_and_target() -> None:
