@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 INTERRUPTED = 130
 # The exit code of input that cannot be read, and of output that cannot be written.
@@ -15,7 +15,13 @@ MAX_LINE = 1000
 
 def main() -> NoReturn:
     """Entry point of `mtpcli`."""
-    sys.exit(run())
+    try:
+        sys.exit(run())
+    finally:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _drop(sys.stderr)
 
 
 def run() -> int:
@@ -32,13 +38,13 @@ def run() -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        _drop_stdout()
+        _drop(sys.stdout)
         return 0
     except SystemExit as end:
         if not isinstance(end.__context__, BrokenPipeError):
             raise
         # Typer ends the process by itself, with 1, when nobody reads any more.
-        _drop_stdout()
+        _drop(sys.stdout)
         return 0
     except MemoryError:
         return _fail("not enough memory: a model takes less with a smaller --ctx", 3)
@@ -46,7 +52,7 @@ def run() -> int:
         if error.filename is not None:
             return _fail(f"{os.fsdecode(error.filename)}: {error.strerror}", DATA)
         # No file of ours, so it is a standard stream: a full disk, or closed by `>&-`.
-        _drop_stdout()
+        _drop(sys.stdout)
         return _fail(f"cannot write the output: {error.strerror}", DATA)
     except Exception as error:
         return _usage_or_bug(error)
@@ -101,9 +107,9 @@ def _mend_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _drop_stdout() -> None:
-    # The interpreter would flush stdout at exit and complain that nobody reads it.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _drop(stream: TextIO) -> None:
+    # The interpreter would flush it at exit, complain that nobody reads it, and end with 120.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests, and an environment in which they mean the same everywhere."""
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,9 +17,50 @@ from typing import Any
 
 import pytest
 
+from tests.reference.upstream import cache as reference_cache
+
 ROOT = Path(__file__).parent.parent
-# Each test has an empty cache, in which no model file is known from an earlier use.
-os.environ["MTPCLI_TRUST_FILES"] = "1"
+# What should end does so in seconds, but a machine may be busy, or asleep in between.
+PATIENCE = 900.0
+# Where things are, and which devices to use.
+_KEPT = ("PATH", "TMPDIR", "USER", "LOGNAME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_KEPT_GROUPS = ("LLAMA_CPP_LIB_PATH", "GGML_VK_", "VK_", "MESA_", "CUDA_", "PYTEST_", "PIP_")
+# What the tests of `make reference` compare with takes minutes to download and to build.
+_REFERENCE = ("MTPCLI_LLAMA_", "MTPCLI_REFERENCE_")
+
+
+def _own_environment() -> None:
+    """No settings, caches, tokens, proxies, colours or language of whoever runs the tests."""
+    os.environ.setdefault("MTPCLI_REFERENCE_CACHE", str(reference_cache()))
+    for name in list(os.environ):
+        if name not in _KEPT and not name.startswith(_KEPT_GROUPS + _REFERENCE):
+            del os.environ[name]
+    home = tempfile.mkdtemp(prefix="mtpcli-tests-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    os.environ |= {
+        "HOME": home,
+        "LANG": "C.UTF-8",
+        "TERM": "dumb",
+        "COLUMNS": "100",
+        "PYTHONPATH": str(ROOT),
+        # No model file is known from an earlier use, and none needs to be tried first.
+        "MTPCLI_TRUST_FILES": "1",
+    }
+
+
+def _own_signals() -> None:
+    """Programs that the tests start hear of signals that a script's `&` or nohup ignores."""
+    heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
+    for number in heard:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(
+                number, lambda _number, _frame: None
+            )  # what is started inherits no handler
+
+
+_own_environment()
+_own_signals()
 
 
 @dataclass(frozen=True)
@@ -54,26 +99,18 @@ def run_cli(tmp_path: Path) -> Callable[..., Result]:
         *arguments: str | Path,
         stdin: str | bytes = b"",
         env: Mapping[str, str] | None = None,
-        timeout: float = 120,
     ) -> Result:
-        foreign = ("MTPCLI_", "HF_")
-        clean = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
-        clean |= {
-            "XDG_CACHE_HOME": str(tmp_path / "cache"),
-            "XDG_CONFIG_HOME": str(tmp_path / "config"),
-            "XDG_DATA_HOME": str(tmp_path / "data"),
-            "PYTHONPATH": str(ROOT),
-            "COLUMNS": "100",
-            "MTPCLI_TRUST_FILES": "1",
-            **(env or {}),
+        folders = {
+            f"XDG_{kind.upper()}_HOME": str(tmp_path / kind)
+            for kind in ("cache", "config", "data", "state")
         }
         done = subprocess.run(
             [sys.executable, "-m", "mtpcli", *map(str, arguments)],
             input=stdin.encode() if isinstance(stdin, str) else stdin,
             capture_output=True,
-            env=clean,
+            env={**os.environ, **folders, **(env or {})},
             cwd=tmp_path,
-            timeout=timeout,
+            timeout=PATIENCE,
             check=False,
         )
         result = Result(done.stdout.decode(), done.stderr.decode(), done.returncode)
@@ -92,8 +129,7 @@ def in_subprocess() -> Callable[[str], None]:
             [sys.executable, "-c", textwrap.dedent(code)],
             capture_output=True,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            timeout=120,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == 0, done.stderr

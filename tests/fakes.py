@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from mtpcli.config import MAX_DRAFT_DEPTH
 from mtpcli.decode import sampling
 from mtpcli.decode.acceptance import Usual
 from mtpcli.decode.depth import AutoDepth, Costs, Curve
@@ -204,9 +205,17 @@ class Steady(AutoDepth):
     What it drafts then depends on the text alone.
     """
 
-    def __init__(self, usual: dict[str, Usual] | None = None) -> None:
-        verify = Curve({1: 1.0, 4: 1.2, 8: 2.0, 16: 4.0})
-        super().__init__(Costs(verify, Curve({1: 0.15}), usual=usual or {}))
+    def __init__(
+        self,
+        usual: dict[str, Usual] | None = None,
+        *,
+        verify: dict[int, float] | None = None,
+        draft: float = 0.15,
+        max_depth: int = MAX_DRAFT_DEPTH,
+    ) -> None:
+        """Seconds of a verify by rows, and of a draft step."""
+        verify = verify or {1: 1.0, 4: 1.2, 8: 2.0, 16: 4.0}
+        super().__init__(Costs(Curve(verify), Curve({1: draft}), usual=usual or {}), max_depth)
 
     def observe_draft(self, rows: int, steps: int, seconds: float) -> None: ...
     def observe_verify(self, rows: int, seconds: float) -> None: ...

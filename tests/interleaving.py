@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from mtpcli.config import SamplingConfig
@@ -25,6 +26,10 @@ _EVENTS = (
     "depth",
     *["save"] * 2,
     *["restore"] * 2,
+)
+# The same scripts each time, however slow the machine is.
+STEADY = settings(
+    derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 Script = list[tuple[str, int]]
 SCRIPTS: st.SearchStrategy[Script] = st.lists(

@@ -15,6 +15,8 @@ import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
+from tests.conftest import PATIENCE
+
 ENTER, ALT_ENTER, TAB, UP = "\r", "\x1b\r", "\t", "\x1b[A"
 CTRL_C, CTRL_D = "\x03", "\x04"
 _WHERE = b"\x1b[6n"
@@ -36,12 +38,13 @@ class Terminal:
         self.raw = ""
         self._seen = 0
         self._resize(*size)
+        own = {key: value for key, value in env.items() if key not in ("COLUMNS", "LINES")}
         self._process = subprocess.Popen(
             list(command),
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env={**env, "TERM": "xterm-256color"},
+            env={**own, "TERM": "xterm-256color"},
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
         )
@@ -79,7 +82,7 @@ class Terminal:
         """All it wrote so far without control sequences: styles may change within a word."""
         return _CONTROL.sub("", self.raw)
 
-    def expect(self, pattern: str, timeout: float = 60) -> re.Match[str]:
+    def expect(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
         """Wait until a pattern appears in the text after the last expected one."""
         deadline = time.monotonic() + timeout
         while True:
@@ -90,7 +93,7 @@ class Terminal:
             if not self._read(deadline - time.monotonic()):
                 raise AssertionError(f"{pattern!r} did not come, but:\n{new}\nraw: {self.raw!r}")
 
-    def close(self, timeout: float = 30) -> int:
+    def close(self, timeout: float = PATIENCE) -> int:
         """Wait for the end; the exit code."""
         deadline = time.monotonic() + timeout
         while self._read(max(0.0, deadline - time.monotonic())):

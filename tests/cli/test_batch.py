@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, Pair, Result
+from tests.conftest import PATIENCE, Pair, Result
 
 Run = Callable[..., Result]
 
@@ -262,12 +262,17 @@ def test_a_terminal_sees_a_bar_with_the_figures(demo_pair: Pair, tmp_path: Path)
     master, slave = os.openpty()
     arguments = ["batch", "in.jsonl", "-o", "out.jsonl", "-m", str(demo_pair.target)]
     fixed = ("--draft-depth", "2", "--threads", "1")
+    # Every round is shown, however quick it is.
+    code = (
+        "from mtpcli.cli import batch_progress; batch_progress._REFRESH_SECONDS = 0; "
+        "from mtpcli.__main__ import main; main()"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "mtpcli", *arguments, *fixed, "-n", "12", "-p", "1"],
+        [sys.executable, "-c", code, *arguments, *fixed, "-n", "12", "-p", "1"],
         stdout=subprocess.PIPE,
         stderr=slave,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", "TERM": "xterm"},
+        env={**os.environ, "COLUMNS": "120", "TERM": "xterm"},
     )
     os.close(slave)
     seen = b""
@@ -280,7 +285,7 @@ def test_a_terminal_sees_a_bar_with_the_figures(demo_pair: Pair, tmp_path: Path)
             break
         seen += block
     os.close(master)
-    assert process.communicate(timeout=60)[0] == b""
+    assert process.communicate(timeout=PATIENCE)[0] == b""
     assert process.returncode == 0
     text = re.sub("\x1b\\[[0-9;?]*[a-zA-Z]", "", seen.decode("utf-8", "replace"))
     assert re.search(r"\d/5 rows", text) and "tokens/s" in text and "accepted" in text

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, Pair
+from tests.conftest import Pair
 from tests.terminal import ALT_ENTER, CTRL_C, CTRL_D, ENTER, TAB, UP, Terminal
 
 Start = Callable[..., Terminal]
@@ -30,12 +30,10 @@ def start(demo_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
     monkeypatch.chdir(tmp_path)
 
     def start(*arguments: str, **env: str) -> Terminal:
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("MTPCLI_")}
-        clean.pop("NO_COLOR", None)
         folders = {name: str(tmp_path / name) for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME")}
         command = [sys.executable, "-m", "mtpcli", "chat", "-m", str(demo_pair.target)]
         options = ["--threads", "1", "--draft-depth", "3", *arguments]
-        return Terminal([*command, *options], {**clean, **folders, "PYTHONPATH": str(ROOT), **env})
+        return Terminal([*command, *options], {**os.environ, **folders, **env})
 
     return start
 

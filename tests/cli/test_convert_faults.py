@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import subprocess
@@ -13,17 +12,16 @@ import pytest
 
 from convert import convert_model
 from tests import snapshots
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE
 
 
 def test_full_disk(tmp_path: Path) -> None:
     source, out = snapshots.write_target(tmp_path / "small"), tmp_path / "out"
     done = subprocess.run(
         [sys.executable, "-m", "mtpcli", "convert", str(source), "-o", str(out)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
         # Python ignores the signal that comes with it, and sees an error as on a full disk.
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
@@ -37,10 +35,9 @@ def test_output_that_is_no_folder(tmp_path: Path) -> None:
     source = snapshots.write_target(tmp_path / "small")
     done = subprocess.run(
         [sys.executable, "-m", "mtpcli", "convert", str(source), "-o", "/dev/null"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stdout) == (4, "")
@@ -71,7 +68,6 @@ def start(source: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     """A conversion that is under way."""
     process = subprocess.Popen(
         [sys.executable, "-c", STALL, "convert", str(source), "-o", str(out), *options],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -95,7 +91,7 @@ def test_told_to_end_it_leaves_what_stood_before(
     process = start(source, out, "--outtype", kind, "--force")
     assert len(list(out.iterdir())) == 2
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stderr) == (code, "")
     assert list(out.iterdir()) == [before]
     assert before.read_bytes() == b"precious"
@@ -112,7 +108,7 @@ def test_two_on_one_output_do_not_mix(tmp_path: Path, force: bool) -> None:
     slow = start(sources[0], out, "--outtype", "bf16", *options)
     quick = convert_model(sources[1], tmp_path / "quick.gguf", "bf16").read_bytes()
     convert_model(sources[1], out / "small-BF16.gguf", "bf16")
-    _, stderr = slow.communicate("go on\n" * 1000, timeout=60)
+    _, stderr = slow.communicate("go on\n" * 1000, timeout=PATIENCE)
     slow_alone = convert_model(sources[0], tmp_path / "slow.gguf", "bf16").read_bytes()
     assert slow_alone != quick
     (left,) = out.iterdir()
@@ -140,10 +136,9 @@ def test_read_only_folder(tmp_path: Path, kind: str) -> None:
     convert = [sys.executable, "-m", "mtpcli", "convert", str(source), "-o", str(out)]
     done = subprocess.run(
         [*mount, *convert, "--outtype", kind],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stdout) == (4, "")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mtpcli.llama.gguf import read_metadata
-from tests.conftest import ROOT, Pair, Result
+from tests.conftest import PATIENCE, Pair, Result
 
 Faulty = Callable[..., Result]
 
@@ -59,11 +59,10 @@ def faulty(demo_pair: Pair, tmp_path: Path) -> Faulty:
             cwd=tmp_path,
             env={
                 **os.environ,
-                "PYTHONPATH": str(ROOT),
                 "XDG_CACHE_HOME": str(tmp_path / "cache"),
                 "XDG_STATE_HOME": str(tmp_path / "state"),
             },
-            timeout=120,
+            timeout=PATIENCE,
             check=False,
         )
         assert "Traceback" not in done.stderr, done.stderr

@@ -17,7 +17,7 @@ from mtpcli.errors import ModelError
 from mtpcli.llama.gguf import read_metadata
 from mtpcli.machine import MachineMemory
 from mtpcli.placement import check_memory
-from tests.conftest import ROOT, Pair, Result
+from tests.conftest import PATIENCE, Pair, Result
 
 Run = Callable[..., Result]
 
@@ -30,10 +30,10 @@ def test_an_abort_of_llama_cpp_is_a_line(run_cli: Run) -> None:
     for keep, wanted in (("", 3), ("1", -signal.SIGABRT)):
         done = subprocess.run(
             [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "MTPCLI_KEEP_ABORT": keep},
+            env={**os.environ, "MTPCLI_KEEP_ABORT": keep},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
         )
@@ -78,11 +78,10 @@ def test_a_model_replaced_while_it_runs(demo_pair: Pair, tmp_path: Path, how: st
     command = [sys.executable, "-m", "mtpcli", "generate", *options, "--no-draft"]
     command += ["--threads", "1", "-m", str(model)]
     command += ["--no-mmap"] if how == "cut short" else []
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    whole = subprocess.run(command, input=b"", env=env, capture_output=True, check=True).stdout
+    whole = subprocess.run(command, input=b"", capture_output=True, check=True).stdout
     pipe = subprocess.PIPE
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, bufsize=0, env=env
+        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, bufsize=0
     )
     assert process.stdout
     text = process.stdout.read(1) or b""
@@ -92,7 +91,7 @@ def test_a_model_replaced_while_it_runs(demo_pair: Pair, tmp_path: Path, how: st
         other.replace(model)
     else:
         os.truncate(model, 4096)
-    rest, stderr = process.communicate(timeout=60)
+    rest, stderr = process.communicate(timeout=PATIENCE)
     if how == "cut short while mapped":
         assert process.returncode == 3 and whole.startswith(text + rest)
         assert stderr.startswith(b"error: a file that is mapped into memory cannot be read")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Pair, Result
+from tests.conftest import PATIENCE, ROOT, Pair, Result
+from tests.held import Held
 
 Run = Callable[..., Result]
 
@@ -173,7 +172,8 @@ def test_the_embedded_pair_is_the_default(run_cli: Run, tmp_path: Path) -> None:
 
 
 def test_the_model_from_the_environment(run_cli: Run, demo_pair: Pair) -> None:
-    result = run_cli("generate", "Hi", "--json", env={"MTPCLI_MODEL": str(demo_pair.target)})
+    arguments = ("generate", "Hi", "--json", "-n", "3", "--draft-depth", "2", "--threads", "1")
+    result = run_cli(*arguments, env={"MTPCLI_MODEL": str(demo_pair.target)})
     assert json.loads(result.stdout)["model"] == str(demo_pair.target)
     assert result.stderr == ""
 
@@ -238,34 +238,37 @@ def test_a_checkpoint_folder_is_told_how_to_convert(run_cli: Run) -> None:
     assert "mtpcli convert" in result.stderr
 
 
-def start(demo_pair: Pair, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "mtpcli", "generate", "-m", str(demo_pair.target), *arguments],
+@pytest.fixture
+def under_way(demo_pair: Pair) -> Iterator[Held]:
+    """A program that has written some text, and would write more."""
+    text = ["--raw", "Once", "--temperature", "3", "--top-p", "1", "--seed", "5"]
+    fixed = ["-m", str(demo_pair.target), "--draft-depth", "3", "--threads", "1"]
+    with Held(
+        ("mtpcli.cli.output", "AnswerWriter.write", 5),
+        ["generate", *text, *fixed],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=demo_pair.target.parent,
-    )
+    ) as held:
+        assert held.process.stdout
+        held.process.stdout.read(1)
+        yield held
 
 
-def test_a_reader_that_leaves_ends_it_quietly(demo_pair: Pair) -> None:
-    process = start(demo_pair, "--raw", "Once", "--temperature", "3", "--top-p", "1")
+def test_a_reader_that_leaves_ends_it_quietly(under_way: Held) -> None:
+    process = under_way.process
     assert process.stdout and process.stderr
-    process.stdout.read(1)
     process.stdout.close()
+    under_way.go_on()
     assert process.stderr.read() == b""
-    assert process.wait(timeout=60) == 0
+    assert process.wait(PATIENCE) == 0
 
 
-def test_ctrl_c_exits_130_without_a_traceback(demo_pair: Pair) -> None:
-    process = start(demo_pair, "--raw", "Once", "--temperature", "3", "--top-p", "1")
-    assert process.stdout
-    process.stdout.read(1)
+def test_ctrl_c_exits_130_without_a_traceback(under_way: Held) -> None:
+    process = under_way.process
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert b"Traceback" not in stderr
+    _, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stderr) == (130, b"")
 
 
 def test_penalties_and_min_p_keep_a_seeds_text_with_any_draft(generate: Run) -> None:

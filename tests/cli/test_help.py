@@ -13,7 +13,7 @@ import typer
 
 from mtpcli.cli.app import app
 from mtpcli.cli.options import files
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 
 GROUP: Any = typer.main.get_command(app)
 
@@ -32,15 +32,13 @@ def run(tmp_path: Path, *arguments: str, **more: str) -> str:
         text=True,
         env={
             **os.environ,
-            "PYTHONPATH": str(ROOT),
             "HOME": str(tmp_path),
-            "COLUMNS": "100",
             "XDG_CONFIG_HOME": str(tmp_path),
             "SHELL": "/bin/bash",
             **more,
         },
         cwd=tmp_path,
-        timeout=60,
+        timeout=PATIENCE,
         check=True,
     )
     assert done.stderr == ""

@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Pair
+from tests.conftest import PATIENCE, Pair
+from tests.held import Held
 from tests.terminal import Terminal
 
 # Long enough to be under way when something happens.
@@ -32,15 +32,11 @@ def environment(tmp_path: Path, demo_pair: Pair) -> dict[str, str]:
     (tmp_path / "config.toml").write_text(
         f'model = "{demo_pair.target}"\nthreads = 1\ndraft-depth = 3\nseed = 5\n'
     )
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("MTPCLI_")}
     return {
-        **clean,
+        **os.environ,
         "PATH": f"{folder}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
         "MTPCLI_CONFIG": str(tmp_path / "config.toml"),
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
         "HOME": str(tmp_path),
-        "COLUMNS": "100",
     }
 
 
@@ -59,7 +55,7 @@ def shell(tmp_path: Path, environment: dict[str, str]) -> Shell:
             text=True,
             env={**environment, **more},
             cwd=tmp_path,
-            timeout=120,
+            timeout=PATIENCE,
             check=False,
         )
         assert "Traceback" not in done.stderr, done.stderr
@@ -129,22 +125,22 @@ def test_xargs_hears_of_a_failure(shell: Shell) -> None:
 def test_a_signal_ends_it_with_what_was_written(
     environment: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:
-    with (tmp_path / "out").open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mtpcli", "generate", *ENDLESS.split()],
+    with (
+        (tmp_path / "out").open("wb") as out,
+        Held(
+            ("mtpcli.cli.output", "AnswerWriter.write", 5),
+            ["generate", *ENDLESS.split()],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.PIPE,
             env=environment,
-        )
-    while not (tmp_path / "out").stat().st_size:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+        ) as held,
+    ):
+        held.process.send_signal(number)
+        _, stderr = held.process.communicate(timeout=PATIENCE)
     assert stderr == b""
     # By the signal itself, for there is nothing to put away: a shell calls that 128 + N too.
-    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert held.process.returncode == (130 if number == signal.SIGINT else -number)
     # Whole characters, as far as it came.
     assert (tmp_path / "out").read_bytes().decode()
 

@@ -179,10 +179,9 @@ def test_removing_asks_on_a_terminal(run: Run, stand_in: StandIn, tmp_path: Path
     add_family(stand_in, tmp_path)
     run("pull", "e2b")
     command = [sys.executable, "-m", "mtpcli", "remove", "e2b"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     for key, says in (("n", "nothing deleted"), ("y", "kB freed")):
         assert run("list").stdout
-        with Terminal(command, env) as terminal:
+        with Terminal(command, os.environ) as terminal:
             terminal.expect(r"Delete google/gemma-4-E2B-it:Q8_0, 362\.8 kB\? \[y/N\] ")
             terminal.press(key + ENTER)
             terminal.expect(says)
@@ -206,7 +205,7 @@ def test_a_killed_pull_goes_on(run_cli: Run, stand_in: StandIn, tmp_path: Path) 
         [Fault(name, "cut", after=after, then=wait)],
     ):
         stand_in.faults = faults
-        killed = {**os.environ, **env, "MTPCLI_MODELS": str(folder), "PYTHONPATH": str(ROOT)}
+        killed = {**os.environ, **env, "MTPCLI_MODELS": str(folder)}
         with subprocess.Popen(command, env=killed, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr
             for line in process.stderr:

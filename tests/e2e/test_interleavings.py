@@ -17,7 +17,7 @@ from mtpcli.schema import schema_grammar
 from mtpcli.session import PairPaths, Session
 from tests.conftest import Pair
 from tests.e2e.test_lossless import heldout
-from tests.interleaving import SCRIPTS, Interleaving, Job, Script
+from tests.interleaving import SCRIPTS, STEADY, Interleaving, Job, Script
 from tests.schemas import PERSON
 
 N_CTX = 160
@@ -97,7 +97,7 @@ def play(world: World) -> Callable[[Script], Interleaving]:
     return world.play
 
 
-@settings(derandomize=True, deadline=None, max_examples=2)
+@settings(STEADY, max_examples=2)
 @given(script=SCRIPTS)
 def test_each_has_the_text_it_has_alone(
     play: Callable[[Script], Interleaving], script: Script
@@ -106,7 +106,7 @@ def test_each_has_the_text_it_has_alone(
 
 
 @pytest.mark.slow
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(STEADY, max_examples=100)
 @given(script=SCRIPTS)
 def test_each_has_the_text_it_has_alone_many_times(
     play: Callable[[Script], Interleaving], script: Script

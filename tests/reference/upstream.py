@@ -34,15 +34,15 @@ def llama_source() -> Path:
 
 def _downloaded(release: str) -> Path:
     """The sources of one release, downloaded and unpacked unless they already were."""
-    root = _cache() / f"llama_cpp_python-{release}"
+    root = cache() / f"llama_cpp_python-{release}"
     if not root.is_dir():
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        wanted = ["--no-binary", ":all:", "--dest", str(_cache()), f"llama-cpp-python=={release}"]
+        wanted = ["--no-binary", ":all:", "--dest", str(cache()), f"llama-cpp-python=={release}"]
         done = subprocess.run([*pip, *wanted], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Unavailable(f"llama.cpp's sources cannot be downloaded: {done.stderr[-300:]}")
         with tarfile.open(root.with_name(f"{root.name}.tar.gz")) as archive:
-            archive.extractall(_cache(), filter="data")
+            archive.extractall(cache(), filter="data")
     return root
 
 
@@ -51,7 +51,7 @@ def llama_server() -> Path:
     given = os.environ.get("MTPCLI_LLAMA_SERVER")
     if given:
         return Path(given)
-    build = _cache() / "server-build"
+    build = cache() / "server-build"
     server = build / "bin" / "llama-server"
     if not server.is_file():
         if not shutil.which("cmake"):
@@ -67,5 +67,8 @@ def llama_server() -> Path:
     return server
 
 
-def _cache() -> Path:
-    return platformdirs.user_cache_path("mtpcli", appauthor=False) / "reference"
+def cache() -> Path:
+    """Where it is kept: the user's cache, though tests have another one."""
+    given = os.environ.get("MTPCLI_REFERENCE_CACHE")
+    folder = platformdirs.user_cache_path("mtpcli", appauthor=False)
+    return Path(given) if given else folder / "reference"

@@ -81,7 +81,7 @@ def test_the_probe_measures_and_leaves_nothing_behind(n_seq: int) -> None:
     assert sorted(costs.verify.seconds) == [n_seq * rows for rows in (1, 2, 3, 4, 8, 16)]
     assert list(costs.draft.seconds) == [n_seq]
     assert not any(target.cells)
-    everything = measure(target, FakeDrafter(target), budget=60.0)
+    everything = measure(target, FakeDrafter(target), budget=float("inf"))
     assert len(everything.verify.seconds) == 10
     json.dumps(everything.verify.seconds)
 

@@ -12,13 +12,13 @@ import pytest
 
 from mtpcli.config import SamplingConfig
 from mtpcli.costs import load_rows, save_rows
-from mtpcli.decode.depth import AutoDepth, Costs, Curve, FixedDepth
+from mtpcli.decode.depth import FixedDepth
 from mtpcli.decode.engine import Engine
 from mtpcli.decode.exact import RowReport, compare_rows, fit, has_float_matrices
 from mtpcli.decode.sequence import Request
 from mtpcli.llama.gguf import TensorInfo
 from mtpcli.proof import EveryDepth, first_difference
-from tests.fakes import VOCAB, FakeDrafter, FakeTarget, ListStream
+from tests.fakes import VOCAB, FakeDrafter, FakeTarget, ListStream, Steady
 
 PROMPT = [3, 1, 4, 1, 5]
 SEEDED = SamplingConfig(seed=3)
@@ -142,10 +142,9 @@ class CountingTarget(FakeTarget):
 
 
 def test_what_is_looked_up_keeps_to_them_too() -> None:
-    costs = Costs(Curve(dict.fromkeys(range(1, 17), 1.0)), Curve({1: 0.1}))
     target = CountingTarget()
     request = Request(PROMPT, SamplingConfig(temperature=0), ListStream(), 80)
-    drafter, policy = FakeDrafter(target), AutoDepth(costs, 2)
+    drafter, policy = FakeDrafter(target), Steady(verify={1: 1.0, 16: 1.0}, draft=0.1, max_depth=2)
     with Engine(target, drafter, policy, lambda token: False, exact_rows=(1, 2, 3)) as engine:
         (sequence,) = engine.generate([request])
     assert sequence.tokens == [(PROMPT[-1] + at) % 9 + 1 for at in range(80)]

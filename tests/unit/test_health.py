@@ -9,13 +9,13 @@ import pytest
 
 from mtpcli.config import SamplingConfig
 from mtpcli.decode import sampling
-from mtpcli.decode.depth import AutoDepth, Costs, Curve, DepthPolicy, FixedDepth
+from mtpcli.decode.depth import DepthPolicy, FixedDepth
 from mtpcli.decode.drafters.base import Draft, DraftRequest, GoOn
 from mtpcli.decode.engine import Engine
 from mtpcli.decode.health import DrafterHealth
 from mtpcli.decode.sequence import Request
 from mtpcli.errors import ModelError
-from tests.fakes import END, VOCAB, FakeConstraint, FakeDrafter, FakeTarget, ListStream
+from tests.fakes import END, VOCAB, FakeConstraint, FakeDrafter, FakeTarget, ListStream, Steady
 
 LIMITS = (16, 5, 20, 9, 12)
 
@@ -123,12 +123,11 @@ def test_a_target_without_numbers_is_an_error(value: float, temperature: int) ->
         sampling.choose(logits, SamplingConfig(temperature=temperature), 3)
 
 
-def flat() -> AutoDepth:
-    """Drafting costs little, as it does where memory is the limit."""
-    return AutoDepth(Costs(Curve({1: 1.0, 16: 1.1}), Curve({1: 0.05})))
+# Drafting costs little, as it does where memory is the limit.
+FLAT = Steady(verify={1: 1.0, 16: 1.1}, draft=0.05)
 
 
-@pytest.mark.parametrize("policy", [FixedDepth(3), flat()])
+@pytest.mark.parametrize("policy", [FixedDepth(3), FLAT])
 def test_drafts_that_are_never_right_are_told_once(policy: DepthPolicy) -> None:
     target = FakeTarget(n_ctx=256)
     drafter = FakeDrafter(target, wrong=range(256))

@@ -16,7 +16,7 @@ from mtpcli.decode.engine import Engine
 from mtpcli.decode.sequence import Request
 from mtpcli.errors import ModelError
 from tests.fakes import END, FakeConstraint, FakeDrafter, FakeTarget, ListStream
-from tests.interleaving import SCRIPTS, Interleaving, Job, Script
+from tests.interleaving import SCRIPTS, STEADY, Interleaving, Job, Script
 
 N_CTX = 48
 JOBS = [
@@ -95,7 +95,7 @@ ARGUMENTS = (
 TURNS = [("start", 1), *[("step", 0)] * 9, ("cancel", 0), ("save", 0), ("go on", 4), ("step", 0)]
 
 
-@settings(derandomize=True, deadline=None, max_examples=50)
+@settings(STEADY, max_examples=50)
 @example(script=[*TURNS, ("restore", 0), *TURNS], n_seq=2, ring=7, fails_after=None)
 @given(*ARGUMENTS)
 def test_each_has_the_text_it_has_alone(
@@ -105,7 +105,7 @@ def test_each_has_the_text_it_has_alone(
 
 
 @pytest.mark.slow
-@settings(derandomize=True, deadline=None, max_examples=5000)
+@settings(STEADY, max_examples=5000)
 @given(*ARGUMENTS)
 def test_each_has_the_text_it_has_alone_many_times(
     script: Script, n_seq: int, ring: int, fails_after: int | None

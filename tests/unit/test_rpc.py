@@ -12,6 +12,7 @@ import pytest
 
 from mtpcli.errors import UsageError
 from mtpcli.llama import rpc
+from tests.conftest import PATIENCE
 
 # What a server says: the length of the rest, its version, what else it can do.
 REPLY = struct.Struct("<Q3B25x")
@@ -40,11 +41,19 @@ def test_addresses_that_are_none(text: str) -> None:
         ("100.64.0.7", False),  # shared by a provider, or a VPN's
         ("8.8.8.8", True),
         ("172.32.0.1", True),
-        ("no.such.host.invalid", False),
     ],
 )
 def test_what_is_public(host: str, reachable: bool) -> None:
     assert rpc.public(host) is reachable
+
+
+def test_a_name_that_nobody_knows_is_not_public(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Some networks know every name.
+    def unknown(*_arguments: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(rpc.socket, "getaddrinfo", unknown)
+    assert rpc.public("no.such.host") is False
 
 
 @pytest.fixture
@@ -73,7 +82,7 @@ def server() -> Iterator[Callable[[bytes | None], str]]:
 
 
 def test_a_server_of_this_version(server: Any) -> None:
-    rpc.greet(server(REPLY.pack(28, 7, 0, 3)))
+    rpc.greet(server(REPLY.pack(28, 7, 0, 3)), PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +96,7 @@ def test_a_server_of_this_version(server: Any) -> None:
 )
 def test_other_servers(server: Any, reply: bytes, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        rpc.greet(server(reply))
+        rpc.greet(server(reply), PATIENCE)
 
 
 def test_a_server_that_serves_somebody_else(server: Any) -> None:
@@ -96,10 +105,13 @@ def test_a_server_that_serves_somebody_else(server: Any) -> None:
 
 
 def test_nobody_there() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(UsageError, match=rf"no RPC server at 127\.0\.0\.1:{port} \(Connection re"):
-        rpc.greet(f"127.0.0.1:{port}")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # nobody else gets the port, and nobody listens there
+        port = silent.getsockname()[1]
+        with pytest.raises(
+            UsageError, match=rf"no RPC server at 127\.0\.0\.1:{port} \(Connection re"
+        ):
+            rpc.greet(f"127.0.0.1:{port}")
 
 
 def test_a_binding_without_rpc_says_how_to_get_one_with_it(
