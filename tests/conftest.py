@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import shutil
 import signal
@@ -91,24 +92,27 @@ def demo_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return Pair(target, drafter)
 
 
+Run = Callable[..., Result]
+
+
+def _folders(tmp_path: Path) -> dict[str, str]:
+    """The user's folders, each in the test's own."""
+    kinds = ("cache", "config", "data", "state")
+    return {f"XDG_{kind.upper()}_HOME": str(tmp_path / kind) for kind in kinds}
+
+
 @pytest.fixture
-def run_cli(tmp_path: Path) -> Callable[..., Result]:
+def run_cli(tmp_path: Path) -> Run:
     """Run `mtpcli ARGS...` in a process of its own, without the user's settings or cache."""
 
     def run(
-        *arguments: str | Path,
-        stdin: str | bytes = b"",
-        env: Mapping[str, str] | None = None,
+        *arguments: str | Path, stdin: str | bytes = b"", env: Mapping[str, str] | None = None
     ) -> Result:
-        folders = {
-            f"XDG_{kind.upper()}_HOME": str(tmp_path / kind)
-            for kind in ("cache", "config", "data", "state")
-        }
         done = subprocess.run(
             [sys.executable, "-m", "mtpcli", *map(str, arguments)],
             input=stdin.encode() if isinstance(stdin, str) else stdin,
             capture_output=True,
-            env={**os.environ, **folders, **(env or {})},
+            env={**os.environ, **_folders(tmp_path), **(env or {})},
             cwd=tmp_path,
             timeout=PATIENCE,
             check=False,
@@ -116,6 +120,29 @@ def run_cli(tmp_path: Path) -> Callable[..., Result]:
         result = Result(done.stdout.decode(), done.stderr.decode(), done.returncode)
         assert "Traceback" not in result.stderr, result.stderr
         return result
+
+    return run
+
+
+@pytest.fixture
+def run_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """The same in this process: quick, for commands that have no model to load."""
+    from mtpcli.__main__ import run as main
+
+    monkeypatch.chdir(tmp_path)
+    for name, folder in _folders(tmp_path).items():
+        monkeypatch.setenv(name, folder)
+
+    def run(*arguments: str | Path, stdin: str | bytes = b"") -> Result:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        monkeypatch.setattr(sys, "argv", ["mtpcli", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), "utf-8"))
+        capsys.readouterr()
+        code = main()
+        stdout, stderr = capsys.readouterr()
+        return Result(stdout, stderr, code)
 
     return run
 

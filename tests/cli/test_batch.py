@@ -240,7 +240,7 @@ def test_a_dry_run_counts_and_writes_nothing(batch: Run, tmp_path: Path) -> None
     ],
 )
 def test_errors_are_one_line(
-    batch: Run, tmp_path: Path, arguments: list[str], code: int, says: str
+    run_here: Run, demo_pair: Pair, tmp_path: Path, arguments: list[str], code: int, says: str
 ) -> None:
     write(tmp_path / "in.jsonl", ROWS)
     (tmp_path / "in.dat").touch()
@@ -248,7 +248,7 @@ def test_errors_are_one_line(
     (tmp_path / "out.jsonl").write_text("mine")
     (tmp_path / "sub").mkdir()
     before = sorted(tmp_path.iterdir())
-    result = batch(*arguments)
+    result = run_here("batch", *arguments, "-m", demo_pair.target, "--threads", "1", "--ctx", "512")
     assert result.exit_code == code, result.stderr
     assert result.stdout == ""
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1

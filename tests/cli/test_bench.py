@@ -58,20 +58,20 @@ def test_modes_give_the_same_text(run_cli: Run, demo_pair: Pair, tmp_path: Path)
     assert table[3 + len(rows) :][0].startswith("A draft step takes ")
 
 
-def test_depths_that_are_none(run_cli: Run) -> None:
+def test_depths_that_are_none(run_here: Run) -> None:
     for depths in ("0", "16", "x", "-1"):
-        result = run_cli("bench", "--depths", depths)
+        result = run_here("bench", "--depths", depths)
         assert result.exit_code == 2
         assert result.stderr.startswith("error: ") and "--depths" in result.stderr
 
 
-def test_made_up_pairs_that_are_none(run_cli: Run) -> None:
+def test_made_up_pairs_that_are_none(run_here: Run) -> None:
     for arguments, says in (
         (["--synthetic", "e3b"], "not one of e2b"),
         (["--synthetic", "e2b", "--quant", "q9"], "--quant q9"),
         (["--acceptance", "0.5"], "--synthetic"),
         (["--synthetic", "e2b", "--acceptance", "2"], "acceptance"),
     ):
-        result = run_cli("bench", *arguments)
+        result = run_here("bench", *arguments)
         assert result.exit_code == 2
         assert result.stderr.startswith("error: ") and says in result.stderr

@@ -36,9 +36,9 @@ def test_devices_are_listed(run_cli: Callable[..., Result]) -> None:
     ],
 )
 def test_a_wrong_value_is_answered_with_the_right_ones(
-    run_cli: Callable[..., Result], option: str, value: str, says: str
+    run_here: Callable[..., Result], option: str, value: str, says: str
 ) -> None:
-    done = run_cli("generate", "Hi", option, value)
+    done = run_here("generate", "Hi", option, value)
     assert (done.exit_code, done.stdout) == (2, "")
     error = done.stderr.splitlines()[-1]
     assert error.startswith("error: ")

@@ -197,16 +197,16 @@ def test_the_model_from_the_environment(run_cli: Run, demo_pair: Pair) -> None:
     ],
 )
 def test_errors_are_one_line(
-    generate: Run, arguments: list[str], stdin: bytes, code: int, says: str
+    run_here: Run, demo_pair: Pair, arguments: list[str], stdin: bytes, code: int, says: str
 ) -> None:
-    result = generate(*arguments, stdin=stdin)
+    result = run_here("generate", "-m", demo_pair.target, *arguments, stdin=stdin)
     assert result.exit_code == code, result.stderr
     assert result.stdout == ""
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert says in result.stderr
 
 
-def test_model_files_that_cannot_be_used(run_cli: Run, demo_pair: Pair, tmp_path: Path) -> None:
+def test_model_files_that_cannot_be_used(run_here: Run, demo_pair: Pair, tmp_path: Path) -> None:
     whole = demo_pair.target.read_bytes()
     cases = {
         "empty.gguf": b"",
@@ -217,23 +217,23 @@ def test_model_files_that_cannot_be_used(run_cli: Run, demo_pair: Pair, tmp_path
     for name, data in cases.items():
         (tmp_path / name).write_bytes(data)
         for arguments in (["-m", name], ["-m", demo_pair.target, "--drafter", name]):
-            result = run_cli("generate", "x", *arguments)
+            result = run_here("generate", "x", *arguments)
             assert result.exit_code == 3, (name, result.stderr)
             assert result.stderr.startswith("error: ") and name in result.stderr
             assert result.stderr.count("\n") == 1
 
 
-def test_target_and_drafter_mixed_up(run_cli: Run, demo_pair: Pair) -> None:
-    as_target = run_cli("generate", "x", "-m", demo_pair.drafter)
+def test_target_and_drafter_mixed_up(run_here: Run, demo_pair: Pair) -> None:
+    as_target = run_here("generate", "x", "-m", demo_pair.drafter)
     assert (as_target.exit_code, as_target.stderr.count("\n")) == (3, 1)
     assert "drafter" in as_target.stderr
-    as_drafter = run_cli("generate", "x", "-m", demo_pair.target, "--drafter", demo_pair.target)
+    as_drafter = run_here("generate", "x", "-m", demo_pair.target, "--drafter", demo_pair.target)
     assert (as_drafter.exit_code, as_drafter.stderr.count("\n")) == (3, 1)
 
 
-def test_a_checkpoint_folder_is_told_how_to_convert(run_cli: Run) -> None:
+def test_a_checkpoint_folder_is_told_how_to_convert(run_here: Run) -> None:
     folder = ROOT / "mtpcli" / "demo" / "target"
-    result = run_cli("generate", "x", "-m", folder)
+    result = run_here("generate", "x", "-m", folder)
     assert result.exit_code == 3
     assert "mtpcli convert" in result.stderr
 

@@ -26,10 +26,10 @@ def rows(stdout: str) -> dict[str, str]:
     return {line[:13].strip(): line[13:].strip() for line in lines}
 
 
-def test_table_of_a_target(tmp_path: Path, run_cli: Run) -> None:
+def test_table_of_a_target(tmp_path: Path, run_here: Run) -> None:
     extra = {**SAMPLING, "general.name": "Mini", "tokenizer.chat_template": "{{ messages }}"}
     path = write_target(tmp_path / "t.gguf", extra=extra)
-    result = run_cli("inspect", path)
+    result = run_here("inspect", path)
     assert (result.exit_code, result.stderr) == (0, "")
     assert "\x1b" not in result.stdout
     assert rows(result.stdout) == {
@@ -52,10 +52,10 @@ def test_table_of_a_target(tmp_path: Path, run_cli: Run) -> None:
     }
 
 
-def test_json_of_a_drafter(tmp_path: Path, run_cli: Run) -> None:
+def test_json_of_a_drafter(tmp_path: Path, run_here: Run) -> None:
     tensors = {"token_embd.weight": (8, 8), "output_norm.weight": (32,)}
     path = write_drafter(tmp_path / "d.gguf", extra=HEAD, tensors=tensors)
-    result = run_cli("inspect", path, "--json")
+    result = run_here("inspect", path, "--json")
     assert (result.exit_code, result.stderr) == (0, "")
     answer = json.loads(result.stdout)
     assert answer["pair"] is None
@@ -69,23 +69,23 @@ def test_json_of_a_drafter(tmp_path: Path, run_cli: Run) -> None:
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_two_that_fit(tmp_path: Path, run_cli: Run, swapped: bool) -> None:
+def test_two_that_fit(tmp_path: Path, run_here: Run, swapped: bool) -> None:
     files = [write_target(tmp_path / "t.gguf"), write_drafter(tmp_path / "d.gguf")]
-    result = run_cli("inspect", *(reversed(files) if swapped else files))
+    result = run_here("inspect", *(reversed(files) if swapped else files))
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines()[-1] == "d.gguf drafts for t.gguf"
 
 
-def test_two_that_do_not(tmp_path: Path, run_cli: Run) -> None:
+def test_two_that_do_not(tmp_path: Path, run_here: Run) -> None:
     target = write_target(tmp_path / "t.gguf")
     drafter = write_drafter(tmp_path / "d.gguf", {"embedding_length_out": 96})
     why = (
         f"{drafter} does not fit {target}: "
         "it is made for hidden states of size 96, the target has 64"
     )
-    result = run_cli("inspect", target, drafter)
+    result = run_here("inspect", target, drafter)
     assert (result.exit_code, result.stderr) == (3, f"error: {why}\n")
-    result = run_cli("inspect", target, drafter, "--json")
+    result = run_here("inspect", target, drafter, "--json")
     assert (result.exit_code, result.stderr) == (3, f"error: {why}\n")
     assert json.loads(result.stdout)["pair"] == {
         "target": str(target),
@@ -95,29 +95,29 @@ def test_two_that_do_not(tmp_path: Path, run_cli: Run) -> None:
     }
 
 
-def test_drafter_beside_a_target(tmp_path: Path, run_cli: Run) -> None:
+def test_drafter_beside_a_target(tmp_path: Path, run_here: Run) -> None:
     target = write_target(tmp_path / "t.gguf")
     drafter = write_drafter(tmp_path / "d.gguf")
-    assert "d.gguf drafts for t.gguf" in run_cli("inspect", target).stdout
+    assert "d.gguf drafts for t.gguf" in run_here("inspect", target).stdout
     write_drafter(drafter, {"attention.sliding_window": 7})
-    result = run_cli("inspect", target)
+    result = run_here("inspect", target)
     assert result.exit_code == 0
     assert "made for a sliding window of 7, the target has 128" in result.stdout
 
 
-def test_metadata_is_data(tmp_path: Path, run_cli: Run) -> None:
+def test_metadata_is_data(tmp_path: Path, run_here: Run) -> None:
     name = "[bold red]name[/]\x1b]0;title\x07\nsecond line"
     path = write_target(tmp_path / "t.gguf", extra={"general.name": name})
-    assert rows(run_cli("inspect", path).stdout)["name"] == (
+    assert rows(run_here("inspect", path).stdout)["name"] == (
         "[bold red]name[/]␛]0;title␇ second line"
     )
-    answer = json.loads(run_cli("inspect", path, "--json").stdout)
+    answer = json.loads(run_here("inspect", path, "--json").stdout)
     assert answer["files"][0]["name"] == name
 
 
-def test_foreign_model_is_described_all_the_same(tmp_path: Path, run_cli: Run) -> None:
+def test_foreign_model_is_described_all_the_same(tmp_path: Path, run_here: Run) -> None:
     path = write_gguf(tmp_path / "l.gguf", "llama", {"block_count": 2})
-    result = run_cli("inspect", path)
+    result = run_here("inspect", path)
     assert result.exit_code == 0
     table = rows(result.stdout)
     assert table["kind"] == "other (llama)" and table["layers"] == "2"
@@ -128,23 +128,23 @@ def test_foreign_model_is_described_all_the_same(tmp_path: Path, run_cli: Run) -
     ("content", "why"),
     [(None, "does not exist"), (b"", "is empty"), (b"GGUF\x03", "is cut short"), (b"x", "is not")],
 )
-def test_broken_file(tmp_path: Path, run_cli: Run, content: bytes | None, why: str) -> None:
+def test_broken_file(tmp_path: Path, run_here: Run, content: bytes | None, why: str) -> None:
     path = tmp_path / "broken.gguf"
     if content is not None:
         path.write_bytes(content)
-    result = run_cli("inspect", path)
+    result = run_here("inspect", path)
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr.startswith(f"error: {path} {why}") and result.stderr.count("\n") == 1
 
 
-def test_usage(run_cli: Run) -> None:
-    result = run_cli("inspect")
+def test_usage(run_here: Run) -> None:
+    result = run_here("inspect")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "error: " in result.stderr
 
 
-def test_the_embedded_pair(demo_pair: Pair, run_cli: Run) -> None:
-    result = run_cli("inspect", demo_pair.target, demo_pair.drafter, "--json")
+def test_the_embedded_pair(demo_pair: Pair, run_here: Run) -> None:
+    result = run_here("inspect", demo_pair.target, demo_pair.drafter, "--json")
     assert (result.exit_code, result.stderr) == (0, "")
     answer = json.loads(result.stdout)
     target, drafter = answer["files"]

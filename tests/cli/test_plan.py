@@ -52,8 +52,8 @@ def test_the_embedded_pair(tmp_path: Path, demo_pair: Pair, run_cli: Run) -> Non
     assert cache(tmp_path) == []
 
 
-def test_text_without_measuring(tmp_path: Path, run_cli: Run) -> None:
-    result = run_cli("plan", "google/gemma-4-E2B-it", "--quant", "Q4_K_M", "--no-measure")
+def test_text_without_measuring(tmp_path: Path, run_here: Run) -> None:
+    result = run_here("plan", "google/gemma-4-E2B-it", "--quant", "Q4_K_M", "--no-measure")
     assert (result.exit_code, result.stderr) == (0, "")
     lines = [line.rstrip() for line in result.stdout.splitlines()]
     assert lines[0] == "model   E2B, Q4_K_M, 4.6 billion parameters"
@@ -74,21 +74,21 @@ def test_text_without_measuring(tmp_path: Path, run_cli: Run) -> None:
         ([], "Missing argument 'MODEL'"),
     ],
 )
-def test_usage(run_cli: Run, arguments: list[str], says: str) -> None:
-    result = run_cli("plan", *arguments)
+def test_usage(run_here: Run, arguments: list[str], says: str) -> None:
+    result = run_here("plan", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert says in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_files_that_are_no_model(tmp_path: Path, run_cli: Run) -> None:
+def test_files_that_are_no_model(tmp_path: Path, run_here: Run) -> None:
     path = tmp_path / "a.gguf"
     path.write_bytes(b"not a model")
-    result = run_cli("plan", path)
+    result = run_here("plan", path)
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr.startswith(f"error: {path} is not a GGUF file")
-    result = run_cli("plan", tmp_path / "none.gguf")
+    result = run_here("plan", tmp_path / "none.gguf")
     assert result.exit_code == 3 and "none.gguf does not exist" in result.stderr
-    result = run_cli("plan", write_gguf(path, "llama", {"block_count": 2}))
+    result = run_here("plan", write_gguf(path, "llama", {"block_count": 2}))
     assert result.exit_code == 3 and "architecture llama" in result.stderr
 
 

@@ -19,13 +19,23 @@ CHOICE = 'root ::= ("yes" | "no") " because " [a-z ]{1,20} "."\n'
 @pytest.fixture
 def generate(run_cli: Run, demo_pair: Pair, tmp_path: Path) -> Run:
     """Run `mtpcli generate` with the embedded pair, a schema and a grammar beside it."""
+    return with_forms(run_cli, demo_pair, tmp_path)
+
+
+@pytest.fixture
+def generate_here(run_here: Run, demo_pair: Pair, tmp_path: Path) -> Run:
+    """The same in this process."""
+    return with_forms(run_here, demo_pair, tmp_path)
+
+
+def with_forms(run_mtpcli: Run, demo_pair: Pair, tmp_path: Path) -> Run:
     (tmp_path / "person.json").write_text(json.dumps(PERSON))
     (tmp_path / "choice.gbnf").write_text(CHOICE)
 
     def run(*arguments: str | Path, **options: object) -> Result:
         # A fixed depth, or every test would measure the machine first.
         fixed = ["-m", demo_pair.target, "--threads", "1", "--draft-depth", "3"]
-        return run_cli("generate", *fixed, PROMPT, *arguments, **options)
+        return run_mtpcli("generate", *fixed, PROMPT, *arguments, **options)
 
     return run
 
@@ -74,12 +84,12 @@ def test_a_cut_is_told(generate: Run) -> None:
     ],
 )
 def test_bad_files_are_one_line(
-    generate: Run, tmp_path: Path, name: str, content: str | bytes | None, says: str
+    generate_here: Run, tmp_path: Path, name: str, content: str | bytes | None, says: str
 ) -> None:
     if content is not None:
         data = content.encode() if isinstance(content, str) else content
         (tmp_path / name).write_bytes(data)
-    result = generate("--grammar" if name.endswith("gbnf") else "--json-schema", name)
+    result = generate_here("--grammar" if name.endswith("gbnf") else "--json-schema", name)
     assert (result.exit_code, result.stdout) == (4, "")
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert says in result.stderr
@@ -92,7 +102,7 @@ def test_bad_files_are_one_line(
         ["--json-schema", "person.json", "--thinking"],
     ],
 )
-def test_options_that_exclude_each_other(generate: Run, arguments: list[str]) -> None:
-    result = generate(*arguments)
+def test_options_that_exclude_each_other(generate_here: Run, arguments: list[str]) -> None:
+    result = generate_here(*arguments)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert "--json-schema" in result.stderr

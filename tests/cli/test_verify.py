@@ -105,20 +105,20 @@ def test_exact_text_of_every_type(run_cli: Run, tmp_path: Path, kind: str) -> No
     assert texts == {json.loads(alone.stdout)["text"]}
 
 
-def test_exact_and_rejection_exclude_each_other(run_cli: Run, demo_pair: Pair) -> None:
+def test_exact_and_rejection_exclude_each_other(run_here: Run, demo_pair: Pair) -> None:
     for command in ("generate", "chat"):
-        result = run_cli(
+        result = run_here(
             command, "-m", demo_pair.target, "--exact", "--verify", "rejection", stdin="Hello"
         )
         assert result.exit_code == 2
         assert "exclude each other" in result.stderr
 
 
-def test_a_target_without_a_drafter(run_cli: Run, tmp_path: Path, demo_pair: Pair) -> None:
+def test_a_target_without_a_drafter(run_here: Run, tmp_path: Path, demo_pair: Pair) -> None:
     alone = tmp_path / "alone" / "target.gguf"
     alone.parent.mkdir()
     alone.symlink_to(demo_pair.target)
-    result = run_cli("verify", alone)
+    result = run_here("verify", alone)
     assert result.exit_code == 3
     assert result.stdout == ""
     assert result.stderr.startswith("error: no drafter that fits lies beside")

@@ -208,8 +208,10 @@ def test_an_output_that_exists_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exists already"):
         file_sink(path)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    (tmp_path / "link").hardlink_to(path)
     go(file_sink(path, restart=True), rows(3))
     assert len(records(path.read_bytes())) == 3
+    assert (tmp_path / "link").read_text() == "mine", "it was renamed, not written over"
 
 
 def test_a_moment_for_what_is_under_way(tmp_path: Path) -> None:

@@ -73,8 +73,11 @@ def test_foreign_messages_are_welcome(tmp_path: Path) -> None:
 def test_only_a_saved_conversation_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "chat.json"
     storage.save(path, saved(), "m")
+    (tmp_path / "link").hardlink_to(path)
     storage.save(path, saved(seed=6), "m")
     assert storage.load(path, DEFAULT).seed == 6
+    assert storage.load(tmp_path / "link", DEFAULT).seed != 6, "it was renamed, not written over"
+    (tmp_path / "link").unlink()
     other = tmp_path / "thesis.txt"
     other.write_text("years of work")
     with pytest.raises(InputError, match="exists and is not a saved conversation"):

@@ -28,6 +28,9 @@ def test_costs_come_back(tmp_path: Path) -> None:
     costs = Costs(Curve({1: 0.5, 4: 1.5}), Curve({1: 0.1}), 0.2, 0.3, 1, {"lookup": usual})
     save_costs(tmp_path / "folder" / "costs.json", costs)
     assert load_costs(tmp_path / "folder" / "costs.json") == costs
+    (tmp_path / "link").hardlink_to(tmp_path / "folder" / "costs.json")
+    save_costs(tmp_path / "folder" / "costs.json", Costs(Curve({1: 2.0}), Curve({1: 0.1})))
+    assert load_costs(tmp_path / "link") == costs, "it was renamed, not written over"
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["costs.json"]
 
 

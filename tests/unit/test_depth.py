@@ -178,7 +178,9 @@ def test_fixed_depth_is_fixed() -> None:
 
 def test_several_sequences_draft_as_one() -> None:
     policy = World(FLAT, draft=1.5, chance=mixed).measured()
+    policy.costs.usual["lookup"] = Usual()  # which is trusted
     policy.plan(1)
+    assert policy.take("lookup", [0.99] * 9) > 0
     assert not policy.go_on([0.01])
     assert policy.keep([0.01] * 8) < 2
     assert policy.plan(4) > 0

@@ -175,6 +175,21 @@ def test_the_next_turn_begins_with_the_same_cells(depth: int) -> None:
         assert engine.held([*PROMPT, *sequence.tokens, 1]) == len(PROMPT) + 11
 
 
+@pytest.mark.parametrize("depth", [0, 1, 2, 3, 4, 5])
+def test_so_it_does_where_a_draft_goes_beyond_the_end(depth: int) -> None:
+    plain, _, _ = generate(0, (), lambda rows: 0)
+    target = RoundingTarget()
+    drafter = FakeDrafter(target) if depth else None
+    with Engine(
+        target, drafter, FixedDepth(depth), lambda token: False, exact_rows=(1, 2, 3, 4, 5, 6)
+    ) as engine:
+        request = Request(PROMPT, SEEDED, ListStream(stop_after=plain[6]), 60)
+        (sequence,) = engine.generate([request])
+        assert sequence.finish_reason == "stop"
+        tokens = sequence.tokens
+        assert engine.held([*PROMPT, *tokens, 1]) == len(PROMPT) + len(tokens) - 1
+
+
 def test_every_depth_takes_turns() -> None:
     policy = EveryDepth()
     depths = [policy.plan(1) for _ in range(18)]
