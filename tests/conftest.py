@@ -106,7 +106,10 @@ def run_cli(tmp_path: Path) -> Run:
     """Run `mtpcli ARGS...` in a process of its own, without the user's settings or cache."""
 
     def run(
-        *arguments: str | Path, stdin: str | bytes = b"", env: Mapping[str, str] | None = None
+        *arguments: str | Path,
+        stdin: str | bytes = b"",
+        env: Mapping[str, str] | None = None,
+        timeout: float = PATIENCE,
     ) -> Result:
         done = subprocess.run(
             [sys.executable, "-m", "mtpcli", *map(str, arguments)],
@@ -114,7 +117,7 @@ def run_cli(tmp_path: Path) -> Run:
             capture_output=True,
             env={**os.environ, **_folders(tmp_path), **(env or {})},
             cwd=tmp_path,
-            timeout=PATIENCE,
+            timeout=timeout,
             check=False,
         )
         result = Result(done.stdout.decode(), done.stderr.decode(), done.returncode)
