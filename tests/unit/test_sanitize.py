@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import unicodedata
 
 import pytest
 
+from mtpcli.cli.output import AnswerWriter
+from mtpcli.prompt.thinking import Channel
 from mtpcli.sanitize import one_line, visible
 
 
@@ -39,3 +43,14 @@ def test_pieces_are_as_good_as_the_whole() -> None:
 def test_one_line() -> None:
     assert one_line(" a\n\tb\x1b ") == "a b␛"
     assert one_line("x" * 300, limit=5) == "xxxx…"
+
+
+def test_an_answer_is_passed_on_as_it_is_and_a_terminal_obeys_none_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for terminal, shown in ((True, "a␛[31m"), (False, "a\x1b[31m")):
+        paper = io.StringIO()
+        monkeypatch.setattr(paper, "isatty", lambda terminal=terminal: terminal)
+        monkeypatch.setattr(sys, "stdout", paper)
+        AnswerWriter().write([(Channel.ANSWER, "a\x1b[31m")])
+        assert paper.getvalue() == shown
