@@ -63,7 +63,7 @@ class Terminal:
         """Send a signal to the program."""
         self._process.send_signal(number)
 
-    def hang_up(self, timeout: float = 30) -> int:
+    def hang_up(self, timeout: float = PATIENCE) -> int:
         """Take the terminal away, as when a connection breaks, and wait; the exit code."""
         os.close(self._master)
         self._master = -1

@@ -14,7 +14,7 @@ import pytest
 
 from convert import convert_pair
 from tests import snapshots
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 
 # Python runs this first in every process. In ours that are children, llama.cpp stays for ever where
 # it logs a certain line. The pipe is open until such a process is gone: a process id would tell
@@ -101,7 +101,7 @@ def test_a_quantiser_ends_with_its_conversion(
     (unfinished,) = out.iterdir()
     assert list(unfinished.glob("*.quantised"))
     process.send_signal(number)
-    assert process.communicate(timeout=60) == (b"", b"")
+    assert process.communicate(timeout=PATIENCE) == (b"", b"")
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     assert not stuck.wait()
     if number == signal.SIGKILL:
@@ -122,7 +122,7 @@ def test_the_try_of_a_file_ends_with_the_one_who_asked(
     process = stuck.start("llama_model_loader", "-m", "mtpcli", "generate", "Hi", "-m", model)
     assert stuck.wait()
     process.send_signal(number)
-    assert process.communicate(timeout=60) == (b"", b"")
+    assert process.communicate(timeout=PATIENCE) == (b"", b"")
     # By the signal itself where nothing is to be put away.
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     assert not stuck.wait()
@@ -134,7 +134,7 @@ def test_a_file_that_llama_cpp_does_not_get_done_with(stuck: Stuck, tmp_path: Pa
     before = sorted(tmp_path.rglob("*"))
     code = "from mtpcli import __main__, trial\ntrial._PATIENCE = 2\n__main__.main()"
     process = stuck.start("llama_model_loader", "-c", code, "generate", "Hi", "-m", model)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stdout) == (3, b"")
     said = f"error: llama.cpp does not get done with {model}: is it damaged?\n"
     assert stderr.decode() == said
@@ -160,7 +160,7 @@ def test_children_run_nothing_of_the_current_folder(tmp_path: Path) -> None:
             "XDG_CACHE_HOME": str(tmp_path / "cache"),
             "MTPCLI_TRUST_FILES": "",
         },
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, b"")
