@@ -18,10 +18,11 @@ def main() -> NoReturn:
     try:
         sys.exit(run())
     finally:
-        try:
-            sys.stderr.flush()
-        except OSError:
-            _drop(sys.stderr)
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                _drop(stream)
 
 
 def run() -> int:

@@ -67,6 +67,7 @@ class Stuck:
             env={
                 **os.environ,
                 "PYTHONPATH": f"{folder / 'site'}:{ROOT}",
+                "PYTHONDONTWRITEBYTECODE": "1",  # the folder's files are compared
                 "XDG_CACHE_HOME": str(folder / "cache"),
                 "MTPCLI_TRUST_FILES": "",
                 "PIPE": str(folder / "pipe"),
@@ -76,7 +77,7 @@ class Stuck:
 
     def wait(self) -> bytes:
         """A byte when the child is stuck, none when it is gone."""
-        assert select.select([self._pipe], [], [], 60)[0], "nothing happens"
+        assert select.select([self._pipe], [], [], PATIENCE)[0], "nothing happens"
         return os.read(self._pipe, 1)
 
     def close(self) -> None:
