@@ -120,6 +120,8 @@ class Curve:
         Most of what makes a decode slower or faster than it was, a longer context or a busy
         machine, does so to all.
         """
+        if seconds <= 0:
+            return  # shorter than the clock can tell
         known = self.seconds.setdefault(rows, seconds)
         change = min(seconds / known, _OUTLIER) - 1
         # Nothing makes a decode faster than it is.

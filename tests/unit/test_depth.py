@@ -165,6 +165,15 @@ def test_the_first_time_is_believed_if_it_is_faster_and_then_all_are() -> None:
     assert curve.seconds == pytest.approx({1: 1.0, 4: 1.5})
 
 
+def test_a_time_that_the_clock_cannot_tell_is_none() -> None:
+    curve = Curve()
+    curve.add(1, 0.0)
+    assert curve.over([1, 2]) == [0.0, 0.0]
+    curve.add(1, 1.0)
+    curve.add(1, 0.0)
+    assert curve.seconds == {1: 1.0}
+
+
 def test_an_interrupted_decode_does_not_count_in_full() -> None:
     curve = Curve({1: 1.0})
     curve.add(1, 1000.0)
