@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mtpcli.config import DraftConfig, RuntimeConfig
+from mtpcli.decode.depth import Costs, Curve
 from mtpcli.llama import context
 from mtpcli.llama import lib as llama
 from mtpcli.session import PairPaths, Session
@@ -109,3 +110,19 @@ def test_a_drafter_that_is_given_up_is_freed_at_once(demo_pair: Pair, calls: Cou
         session.engine.give_up_drafter(MemoryError())
         assert opened_and_freed(calls) == [2, 0, 2, 1]
     assert opened_and_freed(calls) == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("depth", [None, 3])
+def test_the_drafter_gets_the_threads_that_are_known_to_be_best(
+    demo_pair: Pair, monkeypatch: pytest.MonkeyPatch, depth: int | None
+) -> None:
+    known = Costs(Curve({1: 1.0}), Curve({1: 0.1}), draft_threads=1)
+    given: list[int] = []
+    monkeypatch.setattr("mtpcli.costs.load_costs", lambda path: known)
+    monkeypatch.setattr("mtpcli.costs.save_costs", lambda path, costs: None)
+    monkeypatch.setattr(
+        context.DrafterContext, "set_threads", lambda self, threads: given.append(threads)
+    )
+    runtime = RuntimeConfig(n_ctx=256, threads=2)
+    with Session(PairPaths(demo_pair.target, demo_pair.drafter), DraftConfig(depth), runtime):
+        assert given == [1]
