@@ -24,7 +24,7 @@ _SEEN = 2.0  # observations, older ones faded, from which on a position is known
 _CERTAIN = 0.999  # no share is nearer to 0 or 1 than this when it is compared with another
 
 
-@dataclass
+@dataclass(slots=True)
 class Rate:
     """A share that is counted, with older counts fading."""
 
@@ -83,14 +83,16 @@ class Acceptance:
             for rate, confidence in zip(self.usual.sure, _CONFIDENCES, strict=True)
         ]
         self._usual_odds = [_log_odds(share) for share in self._usual_at]
-        self._by_position: list[float] | None = None
+        self._by_position: list[float] = []
+        self._stale = True  # more was seen since
         self._by_confidence: list[float] | None = None
 
     def observe(self, confidences: Sequence[float], accepted: int) -> None:
         """Count a draft. What comes after the first wrong token says nothing."""
         if not confidences:
             return
-        self._luck *= math.prod(self.by_position()[:accepted])
+        expected = self._by_position or self.by_position()
+        self._luck *= math.prod(expected[:accepted])
         keep = _KEEP_POSITION
         if self._luck < _SURPRISE:
             keep = _SURPRISED
@@ -106,7 +108,8 @@ class Acceptance:
             self._sure[at].add(hit, _KEEP_CONFIDENCE)
             self.usual.at[position].add(hit, _KEEP_USUAL)
             self.usual.sure[at].add(hit, _KEEP_USUAL)
-        self._by_position = self._by_confidence = None
+        self._by_confidence = None
+        self._stale = True
 
     def by_position(self) -> list[float]:
         """Chance of each position, given that those before it are right.
@@ -114,7 +117,7 @@ class Acceptance:
         One that was rarely seen is expected to be better or worse than usual as far as the one
         before it is, and to be usual as far as the one before it was.
         """
-        if self._by_position is not None:
+        if not self._stale:
             return self._by_position
         values: list[float] = []
         lift = 0.0
@@ -124,7 +127,7 @@ class Acceptance:
                 value = rate.value(value, _USUAL_WEIGHT)
                 lift = _log_odds(value) - odds
             values.append(value)
-        self._by_position = values
+        self._by_position, self._stale = values, False
         return values
 
     def hopes(self) -> list[float]:

@@ -350,23 +350,21 @@ class Engine:
 
     def _verify(self, sequences: list[Sequence], drafts: list[Draft], padding: int) -> list[int]:
         """Decode every sequence's last token and draft; the first row of each."""
-        batch, rows, first_rows = self._target.batch, 0, [0] * len(sequences)
+        batch, first_rows = self._target.batch, [0] * len(sequences)
+        tokens: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
         for at, sequence in _by_slot(sequences):
-            draft = drafts[at]
-            end = rows + len(draft.tokens) + 1
-            batch.token[rows] = sequence.tokens[-1]
-            batch.token[rows + 1 : end] = draft.tokens
-            batch.pos[rows:end] = range(sequence.n_past, sequence.n_past + end - rows)
-            batch.seq[rows:end] = sequence.slot
-            first_rows[at] = rows
-            rows = end
-        if padding:
+            first_rows[at] = len(tokens)
+            tokens.append(sequence.tokens[-1])
+            tokens += drafts[at].tokens
             # Any token will do behind the last one: no row that counts sees it.
-            end = rows + padding
-            batch.token[rows:end] = batch.token[rows - 1]
-            batch.pos[rows:end] = range(batch.pos[rows - 1] + 1, batch.pos[rows - 1] + 1 + padding)
-            batch.seq[rows:end] = batch.seq[rows - 1]
-            rows = end
+            tokens += tokens[-1:] * padding
+            count = len(tokens) - len(slots)
+            positions += range(sequence.n_past, sequence.n_past + count)
+            slots += [sequence.slot] * count
+        rows = len(tokens)
+        batch.token[:rows], batch.pos[:rows], batch.seq[:rows] = tokens, positions, slots
         batch.output[:rows] = 1
         started = perf_counter()
         self._target.decode(rows, rows)

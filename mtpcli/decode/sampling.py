@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -32,6 +31,9 @@ Allowed = Callable[[IdArray], npt.NDArray[np.bool_]]
 # It bounds the work per row to a comparison over the vocabulary; sorting 262144 logits would cost
 # more than a draft. Where there are few, they are added up sooner than compared.
 _WINDOW, _FEW = 16.0, 8192
+# What top-p leaves is mostly within a factor of exp(8) of the best, and few.
+_NEAR, _SORTED = 8.0, 512
+_ROUNDING = 1.0001  # more than a sum in single precision may be wrong by
 # Where a grammar allows none of the kept tokens, it is asked about so many times more, until it
 # allows one: asking about the whole vocabulary costs as much as a decode.
 _WIDER = 16
@@ -48,8 +50,7 @@ class DeadEnd(InputError):
     """A grammar allows none of the tokens there are."""
 
 
-@dataclass(frozen=True)
-class Distribution:
+class Distribution(NamedTuple):
     """The tokens that may come next.
 
     Attributes:
@@ -100,27 +101,25 @@ def distribution(
     top = int(logits.argmax())
     best = _checked(logits[top])
     many = config.top_k and logits.size > _FEW
-    ids = (logits >= best - _WINDOW).nonzero()[0] if many else None
-    kept = logits if ids is None else logits[ids]
-    if np.exp(kept - best).sum() * config.top_p <= 1.0:
+    window = (logits >= best - _WINDOW).nonzero()[0] if many else None
+    there = logits if window is None else logits[window]
+    total = float(np.exp(there - best).sum())
+    if total * config.top_p <= 1.0:
         # The best token alone reaches top-p, as it mostly does: nothing to sort.
         alone = np.array([top])
         if allowed is None or allowed(alone)[0]:
             return Distribution(alone, _NO_LOGIT)
-    if ids is None:
-        ids = np.arange(logits.size)
-    if 0 < config.top_k < ids.size:
-        cut = np.partition(kept, ids.size - config.top_k)[ids.size - config.top_k]
-        above = kept >= cut
-        ids, kept = ids[above], kept[above]
-    # The sort is stable and the ids ascend, so that equal logits are kept in a fixed order.
-    ids = ids[(-kept).argsort(kind="stable")[: config.top_k or None]]
+    places = _nucleus(there, best, total, config) if allowed is None else None
+    certain = places is not None
+    if places is None:
+        places = _top_k(there, config.top_k)
+    ids = places if window is None else window[places]
     if allowed is not None:
         good = ids[allowed(ids)]
         ids = good if good.size else _best_allowed(logits, ids.size * _WIDER, allowed)
         ids = ids[: config.top_k or None]
     scores = logits[ids].astype(np.float64)
-    if config.top_p < 1.0:
+    if config.top_p < 1.0 and not certain:
         weights = np.exp(scores - scores[0])
         before = weights.cumsum() - weights
         count = int(before.searchsorted(config.top_p * weights.sum()))
@@ -129,6 +128,41 @@ def distribution(
         likely = scores >= scores[0] + np.log(config.min_p)
         ids, scores = ids[likely], scores[likely]
     return Distribution(ids, scores / config.temperature)
+
+
+def _nucleus(
+    logits: FloatArray, best: float, total: float, config: SamplingConfig
+) -> IdArray | None:
+    """What top-k and top-p leave, if the few tokens near the best one tell: much less to sort.
+
+    Args:
+        total: weights of all tokens, where the best one's is 1.
+    """
+    near = (logits >= best - _NEAR).nonzero()[0]
+    if near.size > _SORTED:
+        return None
+    # The sort is stable and the places ascend, so that equal logits are kept in a fixed order.
+    near = near[(-logits[near]).argsort(kind="stable")[: config.top_k or None]]
+    weights = np.exp(logits[near].astype(np.float64) - best)
+    sums = weights.cumsum()
+    least = most = float(sums[-1])
+    if near.size != config.top_k:
+        # Top-k leaves others too: what they weigh together lies between nothing and all the rest.
+        most = total * _ROUNDING
+    if config.top_p * most > least:
+        return None
+    before = sums - weights
+    count, longest = before.searchsorted((config.top_p * least, config.top_p * most))
+    return near[: max(1, count)] if count == longest else None
+
+
+def _top_k(logits: FloatArray, count: int) -> IdArray:
+    """Places of the `count` largest (0: of all), the largest first, of equals the first."""
+    places = np.arange(logits.size)
+    if 0 < count < places.size:
+        cut = np.partition(logits, places.size - count)[places.size - count]
+        places = (logits >= cut).nonzero()[0]
+    return places[(-logits[places]).argsort(kind="stable")[: count or None]]
 
 
 def _checked(best: np.float32) -> float:

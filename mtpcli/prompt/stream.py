@@ -29,6 +29,8 @@ class StopScanner:
         """What can be shown; the beginning of a possible stop string is held back."""
         if self.stopped:
             return ""
+        if not self._stops:
+            return text
         self._held += text
         found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:

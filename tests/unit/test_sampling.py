@@ -50,6 +50,21 @@ def test_the_cut_of_a_wide_vocabulary_is_the_sorted_one() -> None:
     assert kept.ids.tolist() == np.argsort(-logits, kind="stable")[:64].tolist()
 
 
+@pytest.mark.parametrize("top_k", [0, 1, 40, 64])
+@pytest.mark.parametrize("top_p", [0.1, 0.9, 0.95, 0.999])
+def test_what_is_kept_is_what_sorting_everything_keeps(top_k: int, top_p: float) -> None:
+    random = np.random.default_rng(3)
+    for size, spread in [(1, 1), (30, 5), (64, 2), (2048, 0.5), (2048, 2), (2048, 4), (2048, 9)]:
+        # Rounded, so that some are equal.
+        logits = (random.standard_normal(size) * spread).round(1).astype(np.float32)
+        order = np.argsort(-logits, kind="stable")[: top_k or None]
+        weights = np.exp(logits[order].astype(np.float64) - logits[order[0]])
+        before = np.cumsum(weights) - weights
+        expected = order[(before < top_p * weights.sum()) | (before == 0)]
+        kept = distribution(logits, SamplingConfig(top_k=top_k, top_p=top_p))
+        assert kept.ids.tolist() == expected.tolist()
+
+
 def test_noise_is_a_function_of_seed_position_and_token() -> None:
     ids = np.arange(100)
     noise = gumbel(ids, seed=5, position=9)

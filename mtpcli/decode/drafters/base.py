@@ -14,7 +14,7 @@ from mtpcli.decode.constraint import Constraint
 from mtpcli.decode.sampling import Distribution
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class DraftRequest:
     """One sequence that wants a draft.
 
@@ -40,7 +40,7 @@ class DraftRequest:
     recent: Sequence[int] = ()
 
 
-@dataclass
+@dataclass(slots=True)
 class Draft:
     """Proposed tokens.
 
@@ -58,6 +58,8 @@ class Draft:
 
     def cut(self, length: int) -> Draft:
         """The first so many of them."""
+        if length >= len(self.tokens):
+            return self
         return Draft(
             self.tokens[:length], self.confidences[:length], self.source, self.kept[:length]
         )
