@@ -85,6 +85,8 @@ class RuntimeConfig:
         mmap: map the files instead of reading them.
         repack: keep weights in memory as the CPU's fastest kernels want them, beside the file.
         rpc: HOST:PORT of servers of llama.cpp's RPC backend: their devices take layers, too.
+        keeper: one sequence more, for the cells that many prompts begin with; what has no room for
+            it goes without.
     """
 
     n_ctx: int = 0
@@ -99,3 +101,4 @@ class RuntimeConfig:
     mmap: bool = True
     repack: bool = True
     rpc: tuple[str, ...] = ()
+    keeper: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,18 @@ def layers_that_fit(
     return count
 
 
+def place(
+    target: GgufFile, drafter: GgufFile | None, runtime: RuntimeConfig, free: list[int]
+) -> RuntimeConfig:
+    """With the `gpu_layers` that fit, if they were not chosen; a keeper takes the place of none."""
+    lean = replace(runtime, keeper=False)
+    fit = layers_that_fit(target, drafter, lean, free)
+    layers = fit if runtime.gpu_layers is None else runtime.gpu_layers
+    if layers_that_fit(target, drafter, runtime, free) < min(layers, fit):
+        runtime = lean
+    return replace(runtime, gpu_layers=layers)
+
+
 def drafter_layers(target: GgufFile, gpu_layers: int) -> int:
     """`gpu_layers` of the drafter: all where the cells that it reads are on a device, else none."""
     sliding = sliding_layers(target)
@@ -58,10 +71,13 @@ def drafter_layers(target: GgufFile, gpu_layers: int) -> int:
     return _ALL if min(last, default=0) >= len(sliding) + 1 - gpu_layers else 0
 
 
-def check_memory(target: GgufFile, runtime: RuntimeConfig, memory: MachineMemory) -> None:
+def check_memory(target: GgufFile, runtime: RuntimeConfig, memory: MachineMemory) -> RuntimeConfig:
     """Refuse a context that main memory has no room for: the system would end the process.
 
     The same estimate as for devices. Weights do not count, they are mapped.
+
+    Returns:
+        What there is room for: it may be without a keeper.
 
     Raises:
         ModelError: it is larger than what is free.
@@ -69,7 +85,9 @@ def check_memory(target: GgufFile, runtime: RuntimeConfig, memory: MachineMemory
     n_ctx = _n_ctx(target, runtime)
     need = sum(_cell_bytes(target, runtime)) + _compute_bytes(target, runtime)
     if n_ctx > _whole(target, "context_length") or need <= memory.available:
-        return  # the former is an error of its own
+        return runtime  # the former is an error of its own
+    if runtime.keeper:
+        return check_memory(target, replace(runtime, keeper=False), memory)
     many = f" for each of {runtime.n_seq} sequences" if runtime.n_seq > 1 else ""
     fewer = " or --parallel" if many else ""
     raise ModelError(
@@ -98,7 +116,7 @@ def _cell_bytes(file: GgufFile, runtime: RuntimeConfig) -> list[int]:
         slides = sliding[layer]
         kept = min(n_ctx, window) if slides and not runtime.swa_full else n_ctx
         width = _whole(file, f"attention.key_length{'_swa' if slides else ''}")
-        cells = -(-kept // _CELLS) * _CELLS * runtime.n_seq
+        cells = -(-kept // _CELLS) * _CELLS * (runtime.n_seq + runtime.keeper)
         element = _ELEMENT[runtime.kv_type]
         sizes[layer] = int(2 * element * cells * kv_heads(file, layer) * width)
     return sizes

@@ -113,7 +113,7 @@ class Session:
         from mtpcli.llama.gguf import read_metadata
         from mtpcli.llama.rpc import add_servers
         from mtpcli.pair import check_pair, check_target
-        from mtpcli.placement import layers_that_fit
+        from mtpcli.placement import place
         from mtpcli.trial import ensure_tried
 
         started = perf_counter()
@@ -137,10 +137,9 @@ class Session:
         if draft.depth == 0:
             drafter_file = None
         chosen = choose_devices(runtime.devices)
-        if chosen and runtime.gpu_layers is None:
+        if chosen:
             free = [device.free for device in chosen]
-            fit = layers_that_fit(target_file, drafter_file, runtime, free)
-            runtime = replace(runtime, gpu_layers=fit)
+            runtime = place(target_file, drafter_file, runtime, free)
         if not chosen or not runtime.gpu_layers:
             runtime = replace(runtime, devices=CPU)
         try:
@@ -167,10 +166,10 @@ class Session:
         from mtpcli.machine import machine_memory
         from mtpcli.placement import check_memory, drafter_layers
 
-        self.runtime = runtime
         memory = machine_memory()
         if memory and runtime.devices == CPU:  # llama.cpp sees to the devices' own
-            check_memory(target_file, runtime, memory)
+            runtime = check_memory(target_file, runtime, memory)
+        self.runtime = runtime
         try:
             self.model = Model(self.paths.target, runtime)
             self._open.append(self.model)
@@ -229,7 +228,7 @@ class Session:
                 if self.model.devices:
                     try_out(context, drafter)
                 files = [self.paths.target, drafter_file.path]
-                settings = replace(self.runtime, threads=context.threads, n_ctx=0)
+                settings = replace(self.runtime, threads=context.threads, n_ctx=0, keeper=False)
                 place = (versions(), settings, self.model.devices, head is not None)
                 file = costs_file(files, *place, *exact_rows)
                 costs = load_costs(file)

@@ -68,11 +68,19 @@ class FakeTarget:
 
     n_embd = N_EMBD
 
-    def __init__(self, n_ctx: int = 256, n_seq: int = 1, model: Logits = toy_logits) -> None:
+    def __init__(
+        self,
+        n_ctx: int = 256,
+        n_seq: int = 1,
+        model: Logits = toy_logits,
+        *,
+        keeper: bool = False,
+    ) -> None:
         self.n_ctx, self.n_seq = n_ctx, n_seq
+        self.keeper = n_seq if keeper else None
         self.model = model
         self.batch = FakeRows()
-        self.cells: list[list[int]] = [[] for _ in range(n_seq)]
+        self.cells: list[list[int]] = [[] for _ in range(n_seq + keeper)]
         self.decodes: list[int] = []
         self.closed = 0
         self.resume_from = 0
@@ -107,6 +115,9 @@ class FakeTarget:
 
     def forget(self, seq: int, start: int) -> None:
         del self.cells[seq][start:]
+
+    def copy(self, seq: int, to: int) -> None:
+        self.cells[to] = list(self.cells[seq])
 
     def move(self, seq: int, to: int) -> None:
         self.cells[to], self.cells[seq] = self.cells[seq], []

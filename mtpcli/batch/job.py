@@ -19,7 +19,7 @@ class Job:
 
     Attributes:
         paths: the models' files.
-        draft, runtime: how to run them.
+        draft, runtime: how to run them; with a keeper what all prompts begin with is decoded once.
         shape: of the rows.
         defaults: for rows that do not say otherwise.
     """
@@ -58,4 +58,7 @@ class Job:
 
     def worker(self, backend: Backend) -> Worker:
         """What answers rows; the same errors."""
-        return Worker(self.preparer(backend), self.shape, backend.engine)
+        preparer = self.preparer(backend)
+        if self.runtime.keeper:
+            backend.engine.share(preparer.beginning())
+        return Worker(preparer, self.shape, backend.engine)

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from mtpcli.errors import InputError, UsageError
@@ -199,6 +200,12 @@ class Template:
         self._parts.append((text[start:], None))
         if not self.names:
             raise UsageError("--template names no column: write, for example, {text}")
+
+    @property
+    def head(self) -> str:
+        """The text before the first field."""
+        parts = takewhile(lambda part: part[1] is None, self._parts)
+        return "".join(literal for literal, _ in parts)
 
     def check(self, columns: Sequence[str]) -> None:
         """Whether a table has all the columns.

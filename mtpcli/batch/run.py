@@ -25,6 +25,7 @@ class Totals:
         before: rows that earlier runs had finished.
         done, failed: rows of this run.
         prompt_tokens, completion_tokens: of this run's finished rows.
+        reused_tokens: of the prompts, which had been decoded for another row.
         under_way: tokens of rows that are not finished yet.
         stats: drafts of finished rows.
         started: the clock when it began, in seconds.
@@ -36,6 +37,7 @@ class Totals:
     failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    reused_tokens: int = 0
     under_way: int = 0
     stats: SpeculationStats = field(default_factory=SpeculationStats)
     started: float = field(default_factory=monotonic)
@@ -136,6 +138,7 @@ class Run:
         totals.done += 1
         totals.prompt_tokens += outcome.prompt_tokens
         totals.completion_tokens += outcome.completion_tokens
+        totals.reused_tokens += outcome.reused_tokens
         totals.stats.merge(outcome.stats)
 
 

@@ -45,7 +45,13 @@ class Answer:
 
 
 class Shape(Protocol):
-    """One kind of rows."""
+    """One kind of rows.
+
+    Attributes:
+        head: what all their prompts begin with.
+    """
+
+    head: str
 
     def ask(self, row: Row) -> Ask:
         """What the row asks for.
@@ -75,6 +81,7 @@ class PlainShape:
         """With a template, the fields are its data and nothing else; a file's text too."""
         self._template = template or (Template("{text}") if files else None)
         self._files = files
+        self.head = self._template.head if self._template else ""
 
     def ask(self, row: Row) -> Ask:
         """See `Shape`."""
@@ -122,6 +129,8 @@ class OpenAiShape:
 
     Times are 0, because a record must not depend on the clock.
     """
+
+    head = ""
 
     def __init__(self, model: str) -> None:
         """`model` is the name that answers give."""

@@ -6,12 +6,14 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mtpcli.batch.rows import Ask, Row, row_seed
+from mtpcli.batch.rows import Ask, Limits, Row, row_seed
 from mtpcli.batch.shapes import Answer, Shape, encode
 from mtpcli.config import SamplingConfig
 from mtpcli.decode.metrics import SpeculationStats
+from mtpcli.decode.shared import LEAST
 from mtpcli.errors import InputError, MtpError
 from mtpcli.prompt.stream import TextStream
 from mtpcli.schema import schema_grammar
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from mtpcli.prompt.template import Message
 
 NextRow = Callable[[], Row | None]
+
+# Prompts that differ from their first character on, and are drawn to what stands before it in
+# different ways.
+_PROBES = ("a", " a", "\na", "7", ",", "\u4e00")
 
 
 class Backend(Protocol):
@@ -70,6 +76,12 @@ class Defaults:
     grammar: str | None = None
 
 
+def worth_keeping(defaults: Defaults, shape: Shape) -> bool:
+    """Whether prompts may begin with so much of the settings that it is worth to keep its cells."""
+    text = (defaults.system or "") + shape.head
+    return len(text.encode(errors="replace")) >= LEAST
+
+
 @dataclass
 class Flight:
     """A row under way, and how many tokens it has so far."""
@@ -90,6 +102,7 @@ class Outcome:
         record: the row's line of the output, without its end.
         problem: why it failed; None if it has an answer.
         prompt_tokens, completion_tokens: of the answer.
+        reused_tokens: of the prompt, which had been decoded for another row.
         stats: its drafts.
     """
 
@@ -98,6 +111,7 @@ class Outcome:
     problem: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    reused_tokens: int = 0
     stats: SpeculationStats = field(default_factory=SpeculationStats)
 
 
@@ -160,6 +174,19 @@ class Preparer:
         if system and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": system}, *messages]
         return self._backend.chat_tokens(messages, thinking=self._defaults.thinking)
+
+    def beginning(self) -> list[int]:
+        """The tokens that prompts begin with, whatever their rows say.
+
+        They follow from the settings alone. A row that begins otherwise, with a system message of
+        its own or with text that makes one token with what stands before it, is none the worse.
+        """
+        asks = [Ask(self._shape.head + probe, Limits()) for probe in _PROBES]
+        try:
+            places = zip(*(self._tokens(ask) for ask in asks), strict=False)
+        except MtpError:
+            return []  # whatever it is, rows will say it
+        return [place[0] for place in takewhile(lambda place: len(set(place)) == 1, places)]
 
     def flight(self, row: Row) -> Flight:
         """A row's request, its own settings before those of the run.
@@ -248,6 +275,7 @@ class Worker:
             None,
             answer.prompt_tokens,
             answer.completion_tokens,
+            sequence.reused,
             sequence.stats,
         )
 

@@ -113,6 +113,7 @@ def summary(
         "failed": failed,
         "finished_before": totals.before,
         "prompt_tokens": totals.prompt_tokens,
+        "reused_prompt_tokens": totals.reused_tokens,
         "completion_tokens": totals.completion_tokens,
         "seconds": round(totals.seconds, 3),
         "tokens_per_second": round(totals.tokens_per_second, 3),

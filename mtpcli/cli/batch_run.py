@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mtpcli.cli import options
@@ -79,7 +80,7 @@ class BatchCommand:
 
     def _job(self, shape: Shape) -> Job:
         from mtpcli.batch.job import Job
-        from mtpcli.batch.worker import Defaults
+        from mtpcli.batch.worker import Defaults, worth_keeping
         from mtpcli.llama.gguf import read_metadata
         from mtpcli.session import recommended_sampling
 
@@ -100,7 +101,10 @@ class BatchCommand:
             given.stop,
             given.grammar,
         )
-        return Job(self._paths, self._draft, self._runtime, shape, defaults)
+        # Not with exact rows, whose numbers must be those of the row alone.
+        keeper = worth_keeping(defaults, shape) and not (given.dry_run or self._draft.exact)
+        runtime = replace(self._runtime, keeper=keeper)
+        return Job(self._paths, self._draft, runtime, shape, defaults)
 
     def _generate_on_ray(
         self, address: str, job: Job, sink: Sink, source: Source, rows: int | None

@@ -19,6 +19,7 @@ from mtpcli.decode.exact import fit
 from mtpcli.decode.health import DrafterHealth
 from mtpcli.decode.metrics import Timings
 from mtpcli.decode.sequence import TARGET, Request, Sequence
+from mtpcli.decode.shared import keepable, takeable
 from mtpcli.decode.slots import close_ranks
 from mtpcli.errors import InputError, MtpError
 
@@ -28,8 +29,12 @@ _DRAFT_NOISE = 0x632BE59BD9B4E019  # any number: it tells the noise of drafts fr
 
 
 class Rows(Protocol):
-    """Rows of a decode: int32 arrays, and an int8 one for the rows whose logits are wanted."""
+    """Rows of a decode: int32 arrays, and an int8 one for the rows whose logits are wanted.
 
+    `capacity` is how many there are.
+    """
+
+    capacity: int
     token: npt.NDArray[np.int32]
     pos: npt.NDArray[np.int32]
     seq: npt.NDArray[np.int32]
@@ -41,6 +46,7 @@ class Target(Protocol):
 
     n_ctx: int
     n_seq: int
+    keeper: int | None
 
     @property
     def batch(self) -> Rows: ...
@@ -51,6 +57,7 @@ class Target(Protocol):
     def logits(self, output: int) -> FloatArray: ...
     def hidden(self, row: int) -> FloatArray: ...
     def forget(self, seq: int, start: int) -> None: ...
+    def copy(self, seq: int, to: int) -> None: ...
     def move(self, seq: int, to: int) -> None: ...
     def can_resume(self, seq: int, position: int) -> bool: ...
     def draft_room(self, position: int) -> int: ...
@@ -100,8 +107,20 @@ class Engine:
         self._is_end = is_end
         # Free slots, each with the tokens whose cells are still in it.
         self._free: dict[int, list[int]] = {slot: [] for slot in range(target.n_seq)}
+        self._shared: list[int] = []
+        self._kept = False
         self.timings = Timings()
         self.health = DrafterHealth()
+
+    def share(self, beginning: list[int]) -> None:
+        """Decode what many prompts begin with only once, for those that do and go on behind it.
+
+        Where a sequence keeps it they get copies; else each decodes it, in the same steps: what a
+        prompt's cells are does not depend on which others there are, nor on the memory.
+        """
+        target = self._target
+        count = keepable(len(beginning), target.batch.capacity, target.draft_room)
+        self._shared, self._kept = beginning[:count], False
 
     def give_up_drafter(self, error: BaseException) -> None:
         """Go on without the drafter, which failed: the same text, only slower."""
@@ -182,7 +201,9 @@ class Engine:
             # If the prefill is interrupted, these cells are still good.
             sequence.reused = sequence.n_past = reused
             self._target.forget(slot, reused)
-            self._target.prefill(slot, reused, prompt[reused:])
+            if not reused:
+                self._begin(sequence)
+            self._target.prefill(slot, sequence.n_past, prompt[sequence.n_past :])
             sequence.n_past = len(prompt)
             sequence.hidden[:] = self._target.hidden(-1)
             token = _choose(sequence, self._target.logits(0), sequence.n_past)
@@ -237,6 +258,29 @@ class Engine:
         taken = self._target.restore(slot, state, len(tokens))
         self._free[slot] = tokens if taken else []
         return taken
+
+    def _begin(self, sequence: Sequence) -> None:
+        """The cells of what its prompt shares with others, if it does."""
+        prompt, slot, count = sequence.request.prompt, sequence.slot, len(self._shared)
+        if not count or len(prompt) <= count or prompt[:count] != self._shared:
+            return
+        target = self._target
+        start, end = takeable(count, len(prompt), target.batch.capacity)
+        if target.keeper is None:
+            target.prefill(slot, 0, self._shared)
+        else:
+            if self._kept:
+                sequence.reused = start
+            else:
+                target.forget(target.keeper, 0)
+                target.prefill(target.keeper, 0, self._shared)
+                self._kept = True
+            target.copy(target.keeper, slot)
+        target.forget(slot, start)
+        if start < end < len(prompt):
+            target.prefill(slot, start, prompt[start:end])
+            start = end
+        sequence.n_past = start
 
     def _choose_slot(self, request: Request) -> tuple[int, int]:
         """Take a free slot; how many of the cells left in it begin the prompt."""

@@ -72,7 +72,7 @@ class Sequence:
             was accepted.
         drafting: set it to False to decode plainly from the next round on: the same text.
         n_past: KV cells it has in the target; the last token is not among them.
-        reused: how many of them an earlier sequence had left.
+        reused: how many of them had been decoded for an earlier sequence.
         hidden: float32 `[n_embd]`, the target's hidden state that produced the last token.
         finish_reason: None while under way. `stop`: the model's own end or a stop string; `length`:
             the token limit; `context`: no cell is left.

@@ -125,6 +125,7 @@ class TargetContext(_Context):
 
     Attributes:
         n_ctx: tokens of context per sequence.
+        keeper: number of the sequence beside the `n_seq` that only keeps cells; None without one.
         config: what it was made from.
         batch: rows to fill before `decode`.
     """
@@ -146,6 +147,7 @@ class TargetContext(_Context):
         super().__init__(model, params, "context")
         self.n_ctx = n_ctx
         self.n_seq = config.n_seq
+        self.keeper = config.n_seq if config.keeper else None
         self.n_embd = model.n_embd_out
         self.threads: int = params.n_threads
         self.params = params
@@ -198,13 +200,17 @@ class TargetContext(_Context):
         """Drop a sequence's KV cells from position `start` on (0: all of them)."""
         self._lib.llama_memory_seq_rm(self._memory, seq, start, -1)
 
-    def move(self, seq: int, to: int) -> None:
-        """Give a sequence another number, whose own cells are dropped.
+    def copy(self, seq: int, to: int) -> None:
+        """Give a sequence another one's cells in place of its own.
 
         They are copied, to the same places, when this context decodes next: no drafter may read
         them before.
         """
         self._lib.llama_memory_seq_cp(self._memory, seq, to, -1, -1)
+
+    def move(self, seq: int, to: int) -> None:
+        """Give a sequence another number, whose own cells are dropped; see `copy`."""
+        self.copy(seq, to)
         self.forget(seq, 0)
 
     def can_resume(self, seq: int, position: int) -> bool:
@@ -265,7 +271,7 @@ class DrafterContext(_Context):
         params = _params(target.config, target.n_ctx)
         # The shared KV cells are laid out by the batch size, so it must be the target's.
         params.n_batch = params.n_ubatch = target.params.n_batch
-        params.n_outputs_max = target.n_seq
+        params.n_outputs_max = params.n_seq_max
         params.ctx_type = llama.load().LLAMA_CONTEXT_TYPE_MTP
         params.ctx_other = target.handle
         self._tap = _NormTap(target.n_seq, model.n_embd) if stop_before_head else None
@@ -398,8 +404,8 @@ def _params(config: RuntimeConfig, n_ctx: int) -> Any:
     lib = llama.load()
     threads = config.threads or llama.default_threads()
     params = lib.llama_context_default_params()
-    params.n_ctx = n_ctx * config.n_seq
-    params.n_seq_max = config.n_seq
+    params.n_seq_max = config.n_seq + config.keeper
+    params.n_ctx = n_ctx * params.n_seq_max
     params.n_threads = params.n_threads_batch = threads
     params.no_perf = True
     params.swa_full = config.swa_full

@@ -6,7 +6,9 @@ Without a model: the embedded pair. All contestants are loaded at once and answe
 other, so that a machine that slows down slows down all of them. Speeds are of decoding only, by
 each one's own clock: tokens after the first by the time since the first. With --parallel N they
 get all prompts, N at once and the next as soon as one is answered, and speeds are of all tokens by
-the whole time, prompts included; mtpcli answers them one after another too.
+the whole time, prompts included; mtpcli answers them one after another too. With --shared N all
+prompts begin with the same N tokens: the server keeps what its slots hold, and mtpcli answers with
+that beginning decoded once, and with each prompt decoded whole.
 Not a test: it takes minutes, and memory for each contestant.
 """
 
@@ -35,7 +37,8 @@ from mtpcli.session import PairPaths, Session, choose_pair
 from tests.reference import llama_server, upstream
 
 SERVER, OURS = "llama-server", "mtpcli"
-ALONE = "one by one"
+ALONE, WHOLE = "one by one", "whole prompts"
+SYSTEM = "You are a careful assistant who answers in few words and says what is unclear. "
 SERVER_DEFAULT = 3  # of --spec-draft-n-max
 
 
@@ -73,6 +76,7 @@ def ask_server(
     address: str,
     max_tokens: int,
     at_once: int,
+    cached: bool,
     prompts: Sequence[list[int]],
     sampling: SamplingConfig,
 ) -> Answer:
@@ -84,7 +88,7 @@ def ask_server(
         "min_p": 0.0,
         "seed": sampling.seed,
         "n_predict": max_tokens,
-        "cache_prompt": False,
+        "cache_prompt": cached,
     }
     started = perf_counter()
     with ThreadPoolExecutor(at_once) as pool:
@@ -103,12 +107,14 @@ def ask_ours(
     session: Session,
     policy: DepthPolicy,
     max_tokens: int,
+    shared: list[int],
     prompts: Sequence[list[int]],
     sampling: SamplingConfig,
 ) -> Answer:
     """Ask our engine for all prompts, as many at once as it has room for."""
     requests = [session.request(tokens, sampling, max_tokens=max_tokens)[0] for tokens in prompts]
     session.engine.policy = policy
+    session.engine.share(shared)
     session.engine.timings = Timings()
     started = perf_counter()
     tokens = [sequence.tokens for sequence in session.engine.generate(requests)]
@@ -165,7 +171,8 @@ def report(rows: list[Row]) -> list[str]:
     servers = [row for row in rows if row.name.startswith(SERVER) and row not in plain.values()]
     best = max(servers, key=lambda row: row.speed)
     alone = [row for row in rows if row.name.endswith(ALONE)]
-    fixed = [row for row in rows if row.name.startswith(OURS) and row not in (ours, *alone)]
+    whole = [row for row in rows if row.name.endswith(WHOLE)]
+    fixed = [row for row in rows if row.name.startswith(OURS) and row not in (ours, *alone, *whole)]
     best_fixed = max(fixed, key=lambda row: row.speed)
     lines.append("")
     for what, other in (
@@ -174,6 +181,7 @@ def report(rows: list[Row]) -> list[str]:
         (f"plain {SERVER}", plain[SERVER]),
         (f"the best fixed depth of {OURS} itself", best_fixed),
         *(("its prompts one after another", row) for row in alone),
+        *(("its prompts decoded whole", row) for row in whole),
     ):
         lines.append(f"{OURS} auto against {what} ({other.name}): {ours.against(other):.2f}x")
     return lines
@@ -192,6 +200,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--depths", default="1,3,7")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--parallel", type=int, default=1, help="prompts at once")
+    parser.add_argument("--shared", type=int, default=0, help="tokens that all prompts begin with")
     parser.add_argument("--max-tokens", "-n", type=int, default=128)
     parser.add_argument("--ctx", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=default_threads())
@@ -234,7 +243,7 @@ def main() -> None:
                 llama_server.running(server, folder / name, "-m", paths.target, *drafting, *size)
             )
             contestants[f"{SERVER} {name}"] = partial(
-                ask_server, address, args.max_tokens, args.parallel
+                ask_server, address, args.max_tokens, args.parallel, args.shared > 0
             )
 
         add_server(bench.PLAIN)
@@ -243,13 +252,17 @@ def main() -> None:
             add_server(str(depth), "-md", str(paths.drafter), *drafting)
 
         def open_session(n_seq: int) -> Session:
-            runtime = RuntimeConfig(args.ctx, n_seq, args.threads)
+            runtime = RuntimeConfig(args.ctx, n_seq, args.threads, keeper=args.shared > 0)
             return stack.enter_context(Session(paths, DraftConfig(), runtime))
 
         def add_ours(name: str, session: Session, policy: DepthPolicy) -> None:
-            contestants[f"{OURS} {name}"] = partial(ask_ours, session, policy, args.max_tokens)
+            beginning = [] if name.endswith(WHOLE) else shared
+            contestants[f"{OURS} {name}"] = partial(
+                ask_ours, session, policy, args.max_tokens, beginning
+            )
 
         session = open_session(args.parallel)
+        shared = session.raw_tokens(SYSTEM * args.shared)[: args.shared]
         auto = session.engine.policy
         assert isinstance(auto, AutoDepth)
         add_ours(bench.PLAIN, session, FixedDepth(0))
@@ -261,6 +274,9 @@ def main() -> None:
             for name, policy in ((bench.PLAIN, FixedDepth(0)), (bench.AUTO, single.engine.policy)):
                 add_ours(f"{name}, {ALONE}", single, policy)
         prompts = [bench.prompt_tokens(session, text) for text in texts]
+        if shared:
+            add_ours(f"{bench.AUTO}, {WHOLE}", session, auto)
+            prompts = [[*shared, *prompt[1:]] for prompt in prompts]
         rows = [
             measure(contestants, prompts, args, float(temperature))
             for temperature in args.temperatures.split(",")
