@@ -91,6 +91,35 @@ def test_neither_order_nor_neighbours_nor_drafts_change_a_row(batch: Run, tmp_pa
     assert batch("in.jsonl", "-q", "--seed", "1").stdout != whole
 
 
+def test_a_long_system_prompt_is_decoded_once(batch: Run, tmp_path: Path) -> None:
+    system = "Answer in few words, and say so when something is unclear. " * 12
+    own = [{"role": "system", "content": "Brief."}, {"role": "user", "content": "Hi"}]
+    write(tmp_path / "in.jsonl", [*ROWS, {"messages": own}])
+    result = batch("in.jsonl", "--system", system, "-p", "3", "--json-summary", "sum.json")
+    assert result.exit_code == 0
+    found = records(result.stdout)
+    summary = json.loads((tmp_path / "sum.json").read_text("utf-8"))
+    used = [record["response"]["usage"]["prompt_tokens"] for record in found]
+    assert summary["prompt_tokens"] == sum(used)
+    # Of the first five rows all but the first have it, at most 79 tokens of its end are anew.
+    assert min(used) < 50 and max(used) < 300
+    assert 4 * (min(used[:5]) - 110) < summary["reused_prompt_tokens"] < 4 * min(used[:5])
+    # With it in the rows nothing is shared, and the answers are the same.
+    chats = [row.get("messages", [{"role": "user", "content": row.get("prompt")}]) for row in ROWS]
+    begin = {"role": "system", "content": system}
+    rows = [
+        {key: value for key, value in row.items() if key != "prompt"} | {"messages": [begin, *chat]}
+        for row, chat in zip(ROWS, chats, strict=True)
+    ]
+    write(tmp_path / "in.jsonl", rows)
+    whole = batch("in.jsonl", "-p", "2", "--json-summary", "sum.json", "-o", "out.jsonl")
+    assert whole.exit_code == 0
+    assert json.loads((tmp_path / "sum.json").read_text("utf-8"))["reused_prompt_tokens"] == 0
+    answers = [record["response"] for record in found]
+    each = [row["response"] for row in records((tmp_path / "out.jsonl").read_text("utf-8"))]
+    assert answers[:5] == each
+
+
 def test_bad_rows_become_records_and_the_rest_goes_on(batch: Run, tmp_path: Path) -> None:
     write(tmp_path / "in.jsonl", [ROWS[1], "", "{broken", {"prompt": 5}, ROWS[2]])
     with (tmp_path / "in.jsonl").open("ab") as stream:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from mtpcli.config import DraftConfig, RuntimeConfig, SamplingConfig
-from mtpcli.decode.depth import DepthPolicy, FixedDepth
+from mtpcli.decode.depth import FixedDepth
 from mtpcli.decode.sequence import Request
 from mtpcli.llama.context import TargetContext
 from mtpcli.session import PairPaths, Session
@@ -47,12 +47,12 @@ def prompts(session: Session, shared: int, count: int) -> list[list[int]]:
 
 
 def run(
-    session: Session, asked: list[list[int]], shared: int, policy: DepthPolicy
+    session: Session, asked: list[list[int]], shared: int, depth: int | None
 ) -> tuple[list[list[int]], int]:
     """Tokens of all, every other one sampled, and how many cells were taken from others."""
     engine = session.engine
     engine.share(asked[0][:shared])
-    engine.policy = policy
+    engine.policy = Steady() if depth is None else FixedDepth(depth)
     requests: list[Request] = []
     for at, prompt in enumerate(asked):
         sampling = SamplingConfig(temperature=at % 2, seed=at)
@@ -63,7 +63,7 @@ def run(
 
 
 SMALL = [(SHORT, 6), (AROUND, 2)]
-LARGE = [(count, 24) for count in (SHORT, 200, LONG, 530, 767, 800, AROUND)]
+LARGE = [(SHORT, 24), (200, 24), (LONG, 24), (530, 9), (767, 9), (800, 9), (AROUND, 9)]
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,15 @@ LARGE = [(count, 24) for count in (SHORT, 200, LONG, 530, 767, 800, AROUND)]
     [*SMALL, *(pytest.param(*case, marks=pytest.mark.slow) for case in LARGE)],
 )
 @pytest.mark.parametrize(
-    "policy",
-    [FixedDepth(3), *(pytest.param(p, marks=pytest.mark.slow) for p in (FixedDepth(0), Steady()))],
-    ids=["3", "0", "auto"],
+    "depth",
+    [3, pytest.param(0, marks=pytest.mark.slow), pytest.param(None, marks=pytest.mark.slow)],
 )
 def test_texts_are_those_of_whole_prompts(
     session: Session,
     monkeypatch: pytest.MonkeyPatch,
     shared: int,
     count: int,
-    policy: DepthPolicy,
+    depth: int | None,
 ) -> None:
     moved: list[int] = []
     move = TargetContext.move
@@ -91,9 +90,9 @@ def test_texts_are_those_of_whole_prompts(
 
     monkeypatch.setattr(TargetContext, "move", watched)
     asked = prompts(session, shared, count)
-    whole, none = run(session, asked, 0, policy)
+    whole, none = run(session, asked, 0, depth)
     assert none == 0
-    tokens, taken = run(session, asked, shared, policy)
+    tokens, taken = run(session, asked, shared, depth)
     assert tokens == whole
     assert taken >= (count - 2) * (shared - 96)
     assert moved or count < 6

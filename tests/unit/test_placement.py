@@ -15,7 +15,8 @@ from mtpcli.llama import devices
 from mtpcli.llama import lib as llama
 from mtpcli.llama.devices import Device, choose_devices
 from mtpcli.llama.gguf import read_metadata
-from mtpcli.placement import drafter_layers, layers_that_fit
+from mtpcli.machine import MachineMemory
+from mtpcli.placement import check_memory, drafter_layers, layers_that_fit, place
 from mtpcli.session import PairPaths, Session
 from tests.conftest import Pair
 
@@ -43,6 +44,30 @@ def test_what_fits_grows_with_the_memory(demo_pair: Pair) -> None:
     tight = [(256 << 20) + (2 * counts.index(everything) << 20)]
     assert layers_that_fit(target, drafter, replace(RUNTIME, n_seq=64), tight) < everything
     assert layers_that_fit(target, None, RUNTIME, tight) == everything
+
+
+def test_a_keeper_takes_the_place_of_nothing_else(demo_pair: Pair) -> None:
+    target, drafter = read_metadata(demo_pair.target), read_metadata(demo_pair.drafter)
+    wanted = RuntimeConfig(n_ctx=4096, n_seq=2, keeper=True)
+    lean = replace(wanted, keeper=False)
+    everything = layers_that_fit(target, drafter, wanted, [0])
+    kept = set()
+    for megabytes in range(0, 400, 2):
+        free = [(256 << 20) + (megabytes << 20)]
+        for layers in (None, 2):
+            placed = place(target, drafter, replace(wanted, gpu_layers=layers), free)
+            without = place(target, drafter, replace(lean, gpu_layers=layers), free)
+            assert replace(placed, keeper=False) == without
+            kept.add((layers, placed.keeper, placed.gpu_layers == everything))
+    assert {(None, True, True), (None, False, True), (2, True, False)} <= kept
+    # In main memory it is the first to go, before the context is refused.
+    found: list[RuntimeConfig | None] = []
+    for megabytes in range(300):
+        try:
+            found.append(check_memory(target, wanted, MachineMemory(10**9, megabytes << 20)))
+        except ModelError:
+            found.append(None)
+    assert [each for at, each in enumerate(found) if each not in found[:at]] == [None, lean, wanted]
 
 
 def test_the_drafter_goes_where_its_cells_are(demo_pair: Pair) -> None:
