@@ -143,8 +143,9 @@ def batch(
 
     Finished rows are kept in OUTPUT.part. After a crash, Ctrl-C or SIGTERM the
     same command goes on where it was, and the result is the same as without
-    the interruption. Exit code: 0 if every row has an answer, 4 if some
-    failed, 130 if it was interrupted.
+    the interruption. What all prompts begin with, a long --system or the text
+    of --template before its first field, is decoded once. Exit code: 0 if
+    every row has an answer, 4 if some failed, 130 if it was interrupted.
 
     Examples:
 
