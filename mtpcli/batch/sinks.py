@@ -261,12 +261,49 @@ def open_sink(given: BatchOptions, source: Source, settings: Mapping[str, Any]) 
             raise write_error(path, error) from None
         return StreamSink(stream, str(path), ordered=ordered)
     if isinstance(source, FileSource) and path.suffix.lower() not in _JSON_SUFFIXES:
+        _spare_inputs(source, [path / name for name in [*source.names, FOLDER_ERRORS]])
         return FolderSink(path, source.names, settings, restart=given.restart)
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name a file, such as {path / 'answers.jsonl'}")
-    if any(path.exists() and path.samefile(name) for name in given.inputs if name != "-"):
-        raise UsageError(f"{path} is the input: name another output")
+    _spare_inputs(source, [path])
     return FileSink(path, settings, ordered=ordered, restart=given.restart)
+
+
+def check_summary(given: BatchOptions, source: Source) -> None:
+    """See before the work that the summary can be written, and onto nothing that is needed.
+
+    Raises:
+        UsageError: it is an input, the output, or in no folder.
+    """
+    path = given.json_summary
+    if path is None or is_stream(path):
+        return
+    _spare_inputs(source, [path])
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: name a file in a folder that exists")
+    if given.output and os.path.realpath(path) == os.path.realpath(given.output):
+        raise UsageError(f"{path} is the output: name another file for the summary")
+
+
+def _spare_inputs(source: Source, outputs: Iterable[Path]) -> None:
+    """Refuse to write over what is read, be it by another name.
+
+    Raises:
+        UsageError: an output is an input.
+    """
+    inputs = {_identity(path) for path in source.paths} - {None}
+    for path in outputs:
+        if _identity(path) in inputs:
+            raise UsageError(f"{path} is an input: name another output")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What a file is whatever it is called, None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def write_whole(path: Path, parts: Iterable[bytes]) -> None:

@@ -47,10 +47,12 @@ class Source(Protocol):
     Attributes:
         kind: of its rows.
         columns: names of a table's columns, None elsewhere.
+        paths: the files that are read; none for standard input.
     """
 
     kind: Kind
     columns: list[str] | None
+    paths: list[Path]
 
     def measure(self) -> Measure | None:
         """Read it all once; None if it can be read only once."""
@@ -79,6 +81,7 @@ class LineSource:
         self._name = name
         self._delimiter = delimiter
         self._seekable = stream.seekable()
+        self.paths: list[Path] = []
         self.columns: list[str] | None = None
         lines = read_lines(stream)
         first = next(lines, b"")
@@ -124,7 +127,7 @@ class FileSource:
 
     def __init__(self, paths: list[Path], folder: Path) -> None:
         """`folder` contains all the paths; they are called by their names below it."""
-        self._paths = paths
+        self.paths = paths
         self.names = [path.relative_to(folder).as_posix() for path in paths]
 
     def measure(self) -> Measure:
@@ -132,11 +135,11 @@ class FileSource:
         digest = hashlib.blake2b(digest_size=16)
         for row in self.rows():
             digest.update(json.dumps([row.fields, row.problem]).encode())
-        return Measure(len(self._paths), digest.hexdigest())
+        return Measure(len(self.paths), digest.hexdigest())
 
     def rows(self) -> Iterator[Row]:
         """See `Source`."""
-        for number, (path, name) in enumerate(zip(self._paths, self.names, strict=True), 1):
+        for number, (path, name) in enumerate(zip(self.paths, self.names, strict=True), 1):
             text, problem = _read_text(path)
             yield Row(number, None, {"file": name, "name": path.stem, "text": text}, problem)
 
@@ -276,7 +279,15 @@ def open_source(inputs: list[str], kind: Kind | None, spool: Path | None) -> Sou
     if len(inputs) > 1 or _is_pattern(name) or Path(name).is_dir():
         if kind not in (None, "text"):
             raise UsageError(f"--format {kind} reads one file at a time")
-        return _text_files(inputs)
+        files = _text_files(inputs)
+        rows = [path for path in files.paths if path.suffix.lower() in _SUFFIXES]
+        if kind is None and rows:
+            raise UsageError(
+                f"several inputs are files of text, a row each, and {rows[0].name} is none: name "
+                "it alone, several JSONL files as `cat FILES | mtpcli batch -`, or say "
+                "--format text"
+            )
+        return files
     if name == "-":
         if kind == "text":
             raise UsageError("--format text reads files, and not standard input")
@@ -296,7 +307,9 @@ def open_source(inputs: list[str], kind: Kind | None, spool: Path | None) -> Sou
     if path.suffix.lower() == ".json" and stream.peek(64).lstrip()[:1] == b"[":
         raise UsageError(f"{path} is one JSON array: write it in lines (`jq -c '.[]' {path}`)")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    return LineSource(stream, str(path), kind or ("csv" if table else None), delimiter=delimiter)
+    source = LineSource(stream, str(path), kind or ("csv" if table else None), delimiter=delimiter)
+    source.paths = [path]
+    return source
 
 
 def _is_pattern(name: str) -> bool:

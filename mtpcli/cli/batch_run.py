@@ -43,13 +43,14 @@ class BatchCommand:
         from mtpcli.batch.rows import Template
         from mtpcli.batch.settings import settings
         from mtpcli.batch.shapes import choose_shape
-        from mtpcli.batch.sinks import open_sink, spool_folder
+        from mtpcli.batch.sinks import check_summary, open_sink, spool_folder
         from mtpcli.batch.source import open_source
 
         given = self._given
         template = None if given.template is None else Template(given.template)
         spool = None if given.dry_run else spool_folder(given.output)
         source = open_source(given.inputs, given.format, spool)
+        check_summary(given, source)
         shape = choose_shape(source.kind, source.columns, template, self._paths.target.name)
         with ExitStack() as stack:
             sink = None

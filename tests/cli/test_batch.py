@@ -255,7 +255,14 @@ def test_a_dry_run_counts_and_writes_nothing(batch: Run, tmp_path: Path) -> None
         (["in.dat"], 2, "--format"),
         (["in.jsonl", "-o", "no/out.jsonl"], 2, "no is not a folder"),
         (["in.jsonl", "-o", "sub"], 2, "sub is a folder"),
-        (["in.jsonl", "-o", "in.jsonl", "--restart"], 2, "is the input"),
+        (["in.jsonl", "-o", "in.jsonl", "--restart"], 2, "in.jsonl is an input"),
+        (["no*/*.txt", "-o", "notes", "--restart"], 2, "notes/a.txt is an input"),
+        (["notes", "-o", "link", "--restart"], 2, "link/a.txt is an input"),
+        (["notes/*.txt", "-o", "out.jsonl"], 2, "out.jsonl exists already"),
+        (["in.jsonl", "in.csv"], 2, "in.csv is none"),
+        (["in.jsonl", "--json-summary", "in.jsonl"], 2, "in.jsonl is an input"),
+        (["in.jsonl", "-o", "x.jsonl", "--json-summary", "x.jsonl"], 2, "x.jsonl is the output"),
+        (["in.jsonl", "--json-summary", "no/s.json"], 2, "cannot write no/s.json"),
         (["in.jsonl", "-o", "out.jsonl"], 2, "out.jsonl exists already"),
         (["in.jsonl", "--template", "x {"], 2, "--template"),
         (["in.csv"], 2, "columns a, b"),
@@ -276,6 +283,9 @@ def test_errors_are_one_line(
     (tmp_path / "in.csv").write_text("a,b\n1,2\n")
     (tmp_path / "out.jsonl").write_text("mine")
     (tmp_path / "sub").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("mine too")
+    (tmp_path / "link").symlink_to("notes")
     before = sorted(tmp_path.iterdir())
     result = run_here("batch", *arguments, "-m", demo_pair.target, "--threads", "1", "--ctx", "512")
     assert result.exit_code == code, result.stderr
@@ -284,6 +294,7 @@ def test_errors_are_one_line(
     assert says in result.stderr
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "out.jsonl").read_text() == "mine"
+    assert (tmp_path / "notes" / "a.txt").read_text() == "mine too"
 
 
 def test_a_terminal_sees_a_bar_with_the_figures(demo_pair: Pair, tmp_path: Path) -> None:
