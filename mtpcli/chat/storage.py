@@ -54,6 +54,8 @@ def save(path: Path, saved: Saved, model: str) -> None:
     """
     if path.exists():
         try:
+            if not path.is_file():
+                raise InputError("a pipe would be waited for")
             _read_object(path)
         except InputError:
             raise InputError(
@@ -203,6 +205,8 @@ def save_state(
         key: proves later who wrote it.
     """
     header = json.dumps({"identity": identity, "tokens": tokens, "bytes": len(state)}).encode()
+    if path.exists() and not _is_state(path):
+        raise InputError(f"{path} exists and is not a saved state: choose another name")
     with _replacing(path) as file:
         file.write(_STATE_MAGIC)
         file.write(_mac(key, header, state))
@@ -210,6 +214,19 @@ def save_state(
         file.write(header)
         file.write(state)
     return len(state)
+
+
+def remove_state(path: Path) -> None:
+    """Remove the state of an earlier save; a file of somebody else's stays."""
+    if _is_state(path):
+        path.unlink()
+
+
+def _is_state(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_STATE_MAGIC)) == _STATE_MAGIC
 
 
 def load_state(path: Path, identity: dict[str, Any], key: bytes) -> tuple[list[int], bytes]:

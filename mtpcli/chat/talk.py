@@ -180,7 +180,7 @@ class Talk:
         turns = f"{len(self.conversation.turns)} turns saved to {path}"
         if not state:
             # One from an earlier save would be of another conversation.
-            beside.unlink(missing_ok=True)
+            storage.remove_state(beside)
             return turns
         key = storage.private_key(key_folder)
         self._ahead.finish(self._history())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtpcli.chat.settings import NAMES
-from mtpcli.errors import UsageError
+from mtpcli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from mtpcli.cli.chat_loop import Chat
@@ -64,7 +65,12 @@ def run(chat: Chat, line: str) -> None:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean /{near[0]}? " if near else ""
         raise UsageError(f"there is no command /{name}: {hint}/help lists all")
-    command.run(chat, arguments.strip())
+    try:
+        command.run(chat, arguments.strip())
+    except OSError as error:
+        if error.filename is None:  # the terminal itself
+            raise
+        raise InputError(f"{os.fsdecode(error.filename)}: {error.strerror}") from None
 
 
 def _help(chat: Chat, _arguments: str) -> None:
@@ -144,7 +150,12 @@ def _undo(chat: Chat, _arguments: str) -> None:
 def _path(name: str, words: list[str]) -> Path:
     if len(words) != 1:
         raise UsageError(f"/{name} takes one file name (with spaces in it: in quotes)")
-    return Path(words[0]).expanduser()
+    try:
+        if "\0" in words[0]:
+            raise ValueError
+        return Path(words[0]).expanduser()
+    except (ValueError, RuntimeError):  # no such user's home
+        raise UsageError(f"/{name}: no file can be called {words[0]}") from None
 
 
 def _words(text: str) -> list[str]:

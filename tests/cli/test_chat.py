@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -195,7 +196,15 @@ def test_what_is_wrong_with_a_command_is_one_line(chat: Run, tmp_path: Path) -> 
         "/save 'a": "error: a quotation mark is missing",
         "/save thesis.txt": "error: thesis.txt exists and is not a saved conversation",
         "/save no/such/folder.json": "error: cannot write no/such/folder.json: No such file",
+        f"/save {'x' * 300}": "error: xxx",
+        "/save ~nobody-of-that-name/x": "error: /save: no file can be called ~nobody",
+        "/load a\0b": "error: /load: no file can be called a␀b",
+        "/save pipe": "error: pipe exists and is not a saved conversation",
+        "/save beside --state": "error: beside.state exists and is not a saved state",
+        "/save beside": "0 turns saved to beside",
     }
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "beside.state").write_text("years of work")
     result = chat("--commands", stdin="\n".join([*wrong, "/exit", "Hello!"]))
     assert result.exit_code == 0
     assert result.stdout == ""
@@ -203,7 +212,8 @@ def test_what_is_wrong_with_a_command_is_one_line(chat: Run, tmp_path: Path) -> 
     assert len(lines) == len(wrong)
     for line, expected in zip(lines, wrong.values(), strict=True):
         assert line.startswith(expected)
-    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    for name in ("thesis.txt", "beside.state"):
+        assert (tmp_path / name).read_text() == "years of work"
 
 
 def test_settings_and_help(chat: Run) -> None:
