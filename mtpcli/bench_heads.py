@@ -64,9 +64,10 @@ def compare(paths: PairPaths, runtime: RuntimeConfig, sampling: SamplingConfig) 
         DrafterContext(drafter_model, target, stop_before_head=True) as early,
         DrafterContext(drafter_model, target) as whole,
     ):
-        target.prefill(0, 0, _PROMPT)
+        prompt = _PROMPT[: target.n_ctx // 2]
+        target.prefill(0, 0, prompt)
         hidden = target.hidden(-1).copy()
-        request = DraftRequest(0, len(_PROMPT), _PROMPT[-1], hidden, _DEPTH, sampling)
+        request = DraftRequest(0, len(prompt), prompt[-1], hidden, _DEPTH, sampling)
         ordered, dense = MtpDrafter(early, head), MtpDrafter(whole)
         turns = [(_step(ordered, request), _step(dense, request)) for _ in range(_DRAFTS + _WARM)]
         turns = turns[_WARM:]

@@ -44,6 +44,18 @@ class SamplingConfig:
         return self.repetition != 1.0 or self.presence != 0.0 or self.frequency != 0.0
 
 
+# The reals of `SamplingConfig` by field: the option's name, and the range, both ends included. Far
+# beyond what is of use, and within what 32 bits hold when logits are divided and added up.
+SAMPLING_RANGES: dict[str, tuple[str, float, float]] = {
+    "temperature": ("temperature", 0.0, 1e6),
+    "top_p": ("top-p", 1e-6, 1.0),
+    "min_p": ("min-p", 0.0, 1.0),
+    "repetition": ("repeat-penalty", 0.01, 1e6),
+    "presence": ("presence-penalty", -1e6, 1e6),
+    "frequency": ("frequency-penalty", -1e6, 1e6),
+}
+
+
 @dataclass(frozen=True)
 class DraftConfig:
     """How to draft; the text does not depend on it, unless by rejection.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from mtpcli.config import SAMPLING_RANGES
 from mtpcli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -17,15 +18,6 @@ if TYPE_CHECKING:
 
 MAX_SEED = 2**64 - 1
 _ROLES = {"system", "developer", "user", "assistant", "tool"}
-# What rows call it, what `SamplingConfig` calls it, and its range.
-_REALS: dict[str, tuple[str, float, float]] = {
-    "temperature": ("temperature", 0.0, 1e6),
-    "top_p": ("top_p", 1e-6, 1.0),
-    "min_p": ("min_p", 0.0, 1.0),
-    "repeat_penalty": ("repetition", 0.01, 1e6),
-    "presence_penalty": ("presence", -1e6, 1e6),
-    "frequency_penalty": ("frequency", -1e6, 1e6),
-}
 _MESSAGE_KEYS = ("content", "reasoning", "tool_calls", "tool_call_id", "name")
 
 
@@ -100,7 +92,10 @@ def limits(fields: Mapping[str, Any]) -> Limits:
         InputError: a value of the wrong type, or an impossible one.
     """
     wholes = {name: _whole(fields, name, 0) for name in ("top_k", "seed")}
-    reals = {name: _real(fields, key, least, most) for key, (name, least, most) in _REALS.items()}
+    reals = {
+        name: _real(fields, option.replace("-", "_"), least, most)
+        for name, (option, least, most) in SAMPLING_RANGES.items()
+    }
     return Limits(
         max_tokens=_whole(fields, "max_tokens", 1),
         sampling={name: value for name, value in {**wholes, **reals}.items() if value is not None},

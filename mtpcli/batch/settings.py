@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtpcli import __version__
+from mtpcli.config import SAMPLING_RANGES
 from mtpcli.errors import ModelError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def settings(
         "the grammar": given.grammar and hashlib.blake2b(given.grammar.encode()).hexdigest()[:16],
         "--temperature": given.temperature,
         "--top-k": given.top_k,
-        **{f"--{name.replace('_', '-')}": value for name, value in given.sampling.items()},
+        **{f"--{SAMPLING_RANGES[name][0]}": value for name, value in given.sampling.items()},
         "--seed": given.seed,
         "--ctx": runtime.n_ctx,
         # With some quantisations a row's last bits depend on how many are decoded together.

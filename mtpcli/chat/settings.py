@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mtpcli.config import SamplingConfig
+from mtpcli.config import SAMPLING_RANGES, SamplingConfig
 from mtpcli.errors import UsageError
 
 MAX_SEED = 2**64 - 1
@@ -20,16 +20,15 @@ class Knob:
     Attributes:
         name: as the user writes it.
         field: of `SamplingConfig`.
-        low, high: limits, both allowed unless `above` excludes `low`.
+        low, high: limits, both allowed.
         whole: no fractions.
         always: show it even where it has its default.
     """
 
     name: str
     field: str
-    low: float = -math.inf
-    high: float = math.inf
-    above: bool = False
+    low: float
+    high: float
     whole: bool = False
     always: bool = False
 
@@ -38,7 +37,7 @@ class Knob:
         kinds = (int,) if self.whole else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
             return False
-        return (self.low < value if self.above else self.low <= value) and value <= self.high
+        return self.low <= value <= self.high
 
     def parse(self, text: str) -> float:
         """The number in a text.
@@ -56,28 +55,16 @@ class Knob:
 
     def _range(self) -> str:
         kind = "a whole number" if self.whole else "a number"
-        if math.isinf(self.low):
-            return kind
-        least = f" above {self.low:g}" if self.above else f" from {self.low:g} on"
-        if math.isinf(self.high) or self.high == MAX_COUNT:
-            return kind + least
-        if self.above:
-            return f"{kind}{least} and at most {self.high:g}"
-        return f"{kind} from {self.low:g} to {self.high:g}"
+        return f"{kind} from {self.low:.10g} to {self.high:.10g}"
 
 
-KNOBS = {
-    knob.name: knob
-    for knob in (
-        Knob("temperature", "temperature", 0, always=True),
-        Knob("top-k", "top_k", 0, MAX_COUNT, whole=True, always=True),
-        Knob("top-p", "top_p", 0, 1, above=True, always=True),
-        Knob("min-p", "min_p", 0, 1),
-        Knob("repeat-penalty", "repetition", 0, above=True),
-        Knob("presence-penalty", "presence"),
-        Knob("frequency-penalty", "frequency"),
-    )
-}
+_ALWAYS = {"temperature", "top-p"}
+_REALS = [
+    Knob(name, field, low, high, always=name in _ALWAYS)
+    for field, (name, low, high) in SAMPLING_RANGES.items()
+]
+_TOP_K = Knob("top-k", "top_k", 0, MAX_COUNT, whole=True, always=True)
+KNOBS = {knob.name: knob for knob in (_REALS[0], _TOP_K, *_REALS[1:])}
 
 
 @dataclass

@@ -80,6 +80,10 @@ def bench(
         raise UsageError(f"{plot} exists: --force replaces it")
     if acceptance and not synthetic:
         raise UsageError("--acceptance goes with --synthetic: a model's own is measured")
+    if remove and not synthetic:
+        raise UsageError("--remove goes with --synthetic: other files stay")
+    if plot and not plot.parent.is_dir():
+        raise UsageError(f"cannot write {plot}: {plot.parent} is not a folder")
     own = measure.load_prompts(prompts) if prompts else None
     source = (
         _made_up(synthetic, acceptance or [0.8], quant, remove, own)

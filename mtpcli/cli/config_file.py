@@ -120,5 +120,8 @@ def _path(folder: Path, text: str, may_be_name: bool) -> str:
     """A path relative to the file's folder; the name of a model stays as it is."""
     from mtpcli.hub.names import parse
 
-    path = folder / Path(text).expanduser()
+    try:
+        path = folder / Path(text).expanduser()
+    except RuntimeError:  # no such user's home: the path as it is, which the command then misses
+        path = folder / text
     return text if may_be_name and not path.exists() and parse(text) else str(path)

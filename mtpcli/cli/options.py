@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from mtpcli.config import MAX_DRAFT_DEPTH, SamplingConfig
+from mtpcli.config import MAX_DRAFT_DEPTH, SAMPLING_RANGES, SamplingConfig
 from mtpcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -155,10 +154,27 @@ Seed = Annotated[
         rich_help_panel=_SAMPLING,
     ),
 ]
+
+
+def _within(field: str) -> Callable[[float | None], float | None]:
+    """Checks a real number of `SamplingConfig`; no range of Click's refuses "nan" everywhere."""
+    _, least, most = SAMPLING_RANGES[field]
+
+    def check(value: float | None) -> float | None:
+        if value is not None and not least <= value <= most:
+            raise typer.BadParameter(f"it is a number from {least:.10g} to {most:.10g}")
+        return value
+
+    return check
+
+
 Temperature = Annotated[
     float | None,
     typer.Option(
-        min=0.0, help="0 is greedy. Default: the model's own, 1.0.", rich_help_panel=_SAMPLING
+        callback=_within("temperature"),
+        min=0.0,
+        help="0 is greedy. Default: the model's own, 1.0.",
+        rich_help_panel=_SAMPLING,
     ),
 ]
 TopK = Annotated[
@@ -170,6 +186,7 @@ TopK = Annotated[
 TopP = Annotated[
     float | None,
     typer.Option(
+        callback=_within("top_p"),
         min=0.0,
         max=1.0,
         help="Keep the likeliest tokens up to this probability. Default: 0.95.",
@@ -179,6 +196,7 @@ TopP = Annotated[
 MinP = Annotated[
     float | None,
     typer.Option(
+        callback=_within("min_p"),
         min=0.0,
         max=1.0,
         help="Keep tokens at least this times as likely as the best. Default: 0, off.",
@@ -188,6 +206,7 @@ MinP = Annotated[
 RepeatPenalty = Annotated[
     float | None,
     typer.Option(
+        callback=_within("repetition"),
         min=0.01,
         help="Divide the logits of the last 64 tokens by it. Default: 1, off.",
         rich_help_panel=_SAMPLING,
@@ -196,6 +215,7 @@ RepeatPenalty = Annotated[
 PresencePenalty = Annotated[
     float | None,
     typer.Option(
+        callback=_within("presence"),
         help="Subtract from the logits of the last 64 tokens. Default: 0.",
         rich_help_panel=_SAMPLING,
     ),
@@ -203,6 +223,7 @@ PresencePenalty = Annotated[
 FrequencyPenalty = Annotated[
     float | None,
     typer.Option(
+        callback=_within("frequency"),
         help="Subtract as often as a token is among the last 64. Default: 0.",
         rich_help_panel=_SAMPLING,
     ),
@@ -264,11 +285,6 @@ def sampling(
         more: `min_p`, `repetition`, `presence`, `frequency`.
     """
     wanted = {"temperature": temperature, "top_p": top_p, **more}
-    for name, value in wanted.items():
-        if value is not None and not math.isfinite(value):
-            raise UsageError(f"--{name.replace('_', '-')} must be a finite number")
-    if top_p is not None and not top_p > 0:
-        raise UsageError("--top-p must be above 0 (and at most 1)")
     chosen: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     if top_k is not None:
         chosen["top_k"] = top_k

@@ -11,6 +11,7 @@ import typer
 
 from mtpcli.cli import options
 from mtpcli.config import FlashAttention, KvType, RuntimeConfig
+from mtpcli.errors import UsageError
 
 _PANEL = "Device"
 RUNTIME = RuntimeConfig()
@@ -93,6 +94,8 @@ def _runtime(
     ] = RUNTIME.mmap,
 ) -> RuntimeConfig:
     """What the options below say; the commands add what is theirs."""
+    if flash_attn == "off" and kv_type not in ("f32", "f16", "bf16"):
+        raise UsageError(f"--kv-type {kv_type} needs --flash-attn auto or on")
     return RuntimeConfig(
         threads=threads,
         devices=_names(device),

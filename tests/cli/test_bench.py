@@ -70,8 +70,18 @@ def test_made_up_pairs_that_are_none(run_here: Run) -> None:
         (["--synthetic", "e3b"], "not one of e2b"),
         (["--synthetic", "e2b", "--quant", "q9"], "--quant q9"),
         (["--acceptance", "0.5"], "--synthetic"),
+        (["--remove"], "--remove goes with --synthetic"),
+        (["--plot", "no/speed.svg"], "no is not a folder"),
         (["--synthetic", "e2b", "--acceptance", "2"], "acceptance"),
     ):
         result = run_here("bench", *arguments)
         assert result.exit_code == 2
         assert result.stderr.startswith("error: ") and says in result.stderr
+
+
+def test_a_context_of_a_few_tokens(run_cli: Run, demo_pair: Pair, tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("Hello!\n")
+    few = ["--prompts", "short.txt", "--depths", "1", "--runs", "1", "-n", "2", "--ctx", "24"]
+    result = run_cli("bench", "-m", demo_pair.target, "--threads", "1", *few, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["heads"]["dense_ms"] > 0

@@ -182,9 +182,10 @@ def test_what_is_wrong_with_a_command_is_one_line(chat: Run, tmp_path: Path) -> 
     (tmp_path / "thesis.txt").write_text("years of work")
     wrong = {
         "/undone": "error: there is no command /undone: did you mean /undo? /help lists all",
-        "/set temperature -1": "error: temperature is a number from 0 on",
-        "/set top-p 0": "error: top-p is a number above 0 and at most 1",
-        "/set top-k many": "error: top-k is a whole number from 0 on",
+        "/set temperature -1": "error: temperature is a number from 0 to 1000000",
+        "/set presence-penalty 1e308": "error: presence-penalty is a number from -1000000 to 1000",
+        "/set top-p 0": "error: top-p is a number from 1e-06 to 1",
+        "/set top-k many": "error: top-k is a whole number from 0 to 2147483648",
         "/set colour red": "error: nothing is called colour: /set knows temperature, ",
         "/seed -1": "error: seed is a whole number from 0 to 18446744073709551615",
         "/think maybe": "error: /think takes one of: on, off, hidden",

@@ -80,6 +80,8 @@ def test_option_then_environment_then_file_then_model(
         ("threads = true", "threads: text or a number, not True"),
         ('threads = "four"', "'--threads'"),
         ("top-p = 7", "'--top-p'"),
+        ("presence-penalty = nan", "'--presence-penalty'"),
+        ('threads = "four"\nmodel = "~nobody-of-that-name/m.gguf"', "'--threads'"),
         ("[generate]\nstop = 'x'", "stop: a list, not 'x'"),
         ("seed = [1]", "seed: a single value, not [1]"),
         ("seed 1", "is not TOML"),
