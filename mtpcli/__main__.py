@@ -15,8 +15,16 @@ MAX_LINE = 1000
 
 def main() -> NoReturn:
     """Entry point of `mtpcli`."""
+    import signal
+
+    from mtpcli.interrupts import outside_callbacks
+
     try:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, outside_callbacks(signal.default_int_handler))
         sys.exit(run())
+    except KeyboardInterrupt:  # while modules are imported
+        sys.exit(INTERRUPTED)
     finally:
         for stream in (sys.stdout, sys.stderr):
             try:

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from mtpcli.chat.talk import Piece
 from mtpcli.cli.output import wants_colour
 from mtpcli.decode.sequence import TARGET
+from mtpcli.interrupts import outside_callbacks
 from mtpcli.prompt.thinking import Channel
 from mtpcli.sanitize import visible
 
@@ -121,7 +122,7 @@ class Interruptible:
         return self._asked
 
     def __enter__(self) -> Interruptible:
-        self._before = signal.signal(signal.SIGINT, self._hit)
+        self._before = signal.signal(signal.SIGINT, outside_callbacks(self._hit))
         return self
 
     def __exit__(

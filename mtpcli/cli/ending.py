@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from mtpcli.interrupts import outside_callbacks
+
 
 @contextmanager
 def tidy_ending() -> Iterator[None]:
@@ -19,7 +21,7 @@ def tidy_ending() -> Iterator[None]:
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         # What the parent process ignores (nohup) stays ignored.
         if signal.getsignal(number) == signal.SIG_DFL:
-            before[number] = signal.signal(number, _end)
+            before[number] = signal.signal(number, outside_callbacks(_end))
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mtpcli.config import MAX_DRAFT_DEPTH, RuntimeConfig
 from mtpcli.errors import ModelError, UsageError
+from mtpcli.interrupts import callback
 from mtpcli.llama import lib as llama
 from mtpcli.llama.model import Model
 
@@ -360,6 +361,7 @@ class _NormTap:
         if self._found != len(self._order):
             raise ModelError("llama.cpp computes this drafter in a way that mtpcli does not know")
 
+    @callback
     def _visit(self, tensor: int, ask: bool, _user_data: object) -> bool:
         if not ask:
             size = self._ggml.ggml_nbytes(tensor)

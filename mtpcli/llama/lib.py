@@ -10,6 +10,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from mtpcli.interrupts import callback
 from mtpcli.llama import abort
 
 _log: deque[str] = deque(maxlen=40)
@@ -45,6 +46,7 @@ def load_ext() -> Any:
 @functools.cache
 def _log_callback(lib: Any) -> Any:
     # Cached, because ctypes does not keep a callback alive and llama.cpp calls it to the end.
+    @callback
     def keep(level: int, text: bytes, _user_data: object) -> None:
         line = text.decode("utf-8", "replace").strip()
         if level == _ERROR_LEVEL and line:

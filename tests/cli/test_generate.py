@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -283,6 +285,27 @@ def test_ctrl_c_exits_130_without_a_traceback(under_way: Held) -> None:
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stderr) == (130, b"")
+
+
+def test_ctrl_c_is_heard_while_llama_cpp_calls_back(demo_pair: Pair) -> None:
+    code = """
+        import os, signal, sys
+        from mtpcli import __main__
+        from mtpcli.llama import lib
+
+        class Interrupted(list):
+            def append(self, line):
+                if lib._ERROR_LEVEL:
+                    lib._ERROR_LEVEL = None
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        lib._log, lib._ERROR_LEVEL = Interrupted(), 2  # a line that comes with every file
+        sys.argv = ["mtpcli", "generate", "x", "-n", "1", "-m", sys.argv[1]]
+        __main__.main()
+    """
+    arguments = [sys.executable, "-c", textwrap.dedent(code), str(demo_pair.target)]
+    done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 def test_penalties_and_min_p_keep_a_seeds_text_with_any_draft(generate: Run) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-LEAVES = ("mtpcli.errors", "mtpcli.config", "mtpcli.sanitize")
+LEAVES = ("mtpcli.errors", "mtpcli.config", "mtpcli.sanitize", "mtpcli.interrupts")
 
 
 @dataclass(frozen=True)
