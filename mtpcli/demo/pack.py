@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from mtpcli import __version__
+from mtpcli.errors import InputError
 
 SNAPSHOTS = Path(__file__).parent
 _TARGET, _DRAFTER = "target.gguf", "mtp-drafter.gguf"
@@ -16,13 +17,22 @@ def embedded_pair(cache: Path | None = None) -> tuple[Path, Path]:
 
     Args:
         cache: folder to keep them in; None is the user's cache folder.
+
+    Raises:
+        InputError: they cannot be kept there.
     """
     from convert import convert_model
 
     folder = (cache or _user_cache()) / f"embedded-{_version()}"
     target, drafter = folder / _TARGET, folder / _DRAFTER
     if not (target.exists() and drafter.exists()):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"cannot keep the embedded pair in {folder}: {error.strerror}; let XDG_CACHE_HOME "
+                "name a folder that can be written, or name a model with -m"
+            ) from None
         # Another process may pack at the same time: each writes whole files and renames them.
         convert_model(SNAPSHOTS / "target", target, "q8_0", force=True)
         convert_model(SNAPSHOTS / "drafter", drafter, "q8_0", force=True)

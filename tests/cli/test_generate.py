@@ -161,6 +161,13 @@ def test_the_context_ends_a_generation(generate: Run) -> None:
     assert usage["prompt_tokens"] + usage["completion_tokens"] == 61
 
 
+def test_a_cache_that_cannot_be_written_is_told(run_here: Run, tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    result = run_here("generate", "x")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (4, "", 1)
+    assert "Not a directory" in result.stderr and "XDG_CACHE_HOME" in result.stderr
+
+
 def test_the_embedded_pair_is_the_default(run_cli: Run, tmp_path: Path) -> None:
     first = run_cli("generate", PROMPT, "--seed", "5", "--threads", "1")
     assert first.exit_code == 0
