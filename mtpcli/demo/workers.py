@@ -144,10 +144,6 @@ def train(
         progress = float(team.sums[0, 15])
 
 
-def start_clock(team: Team) -> None:
-    team.began.value = time.time()
-
-
 def one_thread() -> None:
     """Call first in every worker: intra-op threads would only fight each other."""
     torch.set_num_threads(1)
