@@ -258,6 +258,8 @@ class Whim:
     def observe_rest(self, seconds: float) -> None:
         assert seconds >= 0
 
+    def observe_prompt(self) -> None: ...
+
     def take(self, source: str, confidences: Sequence[float]) -> int:
         assert source == "lookup"
         return self._dice.randrange(len(confidences) + 1)

@@ -22,7 +22,8 @@ _DRAFTER = "drafter"
 _SMOOTHING = 0.1  # weight of a new time
 _OUTLIER = 3.0  # a decode that was interrupted says nothing about its cost
 # Weights of a new time: for all numbers of rows, for its own, and if its own was not timed yet.
-_TOGETHER, _ALONE, _FIRST = 0.1, 0.05, 0.5
+_TOGETHER, _ALONE, _FIRST = 0.2, 0.02, 0.5
+_FAR = -0.3
 _LONGEST_RUN = 16.0  # rounds of one depth in a row that a change may be expected to last
 _THINK = 4  # rounds from one thought about the depth to the next: it takes as long as a small draft
 _FIRST_RETRY, _LAST_RETRY = 16, 256  # rounds of one plan before a longer draft is tried
@@ -59,6 +60,10 @@ class DepthPolicy(Protocol):
 
     def observe_rest(self, seconds: float) -> None:
         """A round took so long outside of drafting and verifying."""
+        ...
+
+    def observe_prompt(self) -> None:
+        """A prompt was decoded: the next verify has another shape than the decode before it."""
         ...
 
     def observe_draft_result(
@@ -99,6 +104,9 @@ class FixedDepth:
     def observe_rest(self, seconds: float) -> None:
         """Not used."""
 
+    def observe_prompt(self) -> None:
+        """Not used."""
+
     def observe_draft_result(
         self, source: str, confidences: Sequence[float], accepted: int
     ) -> None:
@@ -124,11 +132,11 @@ class Curve:
             return  # shorter than the clock can tell
         known = self.seconds.setdefault(rows, seconds)
         change = min(seconds / known, _OUTLIER) - 1
-        # Nothing makes a decode faster than it is.
         if not self._timed:
             together, alone = 1.0 if change < 0 else _TOGETHER, 0.0
         elif rows not in self._timed:
-            together, alone = 0.0, 1.0 if change < 0 else _FIRST
+            # So much faster was no mood of the machine: the time that was known is spoilt.
+            together, alone = 0.0, 1.0 if change < _FAR else _FIRST
         else:
             together, alone = _TOGETHER, _ALONE
         self._timed.add(rows)
@@ -372,6 +380,10 @@ class AutoDepth:
         """Refine what a round costs besides."""
         limit = _OUTLIER * self.costs.rest if self.costs.rest else seconds
         self.costs.rest += _SMOOTHING * (min(seconds, limit) - self.costs.rest)
+
+    def observe_prompt(self) -> None:
+        """Expect the next verify to cost a switch, whatever its rows."""
+        self._last_rows = 0
 
     def observe_draft_result(
         self, source: str, confidences: Sequence[float], accepted: int

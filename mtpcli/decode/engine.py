@@ -211,6 +211,7 @@ class Engine:
             self.release(sequence)
             raise
         sequence.commit(token, is_end=self._is_end(token))
+        self.policy.observe_prompt()
         self.timings.prompt += perf_counter() - started
         return sequence
 

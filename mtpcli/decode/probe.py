@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from statistics import median
 from time import perf_counter
 
 import numpy as np
@@ -15,7 +17,9 @@ from mtpcli.errors import ModelError
 # Rows of a verify per sequence, the most telling first: kernels work in fours and eights.
 ROWS = (1, 2, 4, 8, 3, 16, 6, 5, 7, 12)
 _AT_LEAST = 6  # of them are measured, however long it takes
-_DRAFT_STEPS = 4
+_TURNS, _SECOND = 8, 3.0
+_SHORT = 0.05  # seconds of a verify; in longer ones it does not show what the one before was
+_DRAFT_STEPS, _DRAFT_TURNS = 4, 3
 _CLEARLY = 0.95  # of a time: less is no chance
 _TOKEN = 2  # any token will do; this one begins texts
 
@@ -23,23 +27,33 @@ _TOKEN = 2  # any token will do; this one begins texts
 def measure(target: Target, drafter: Drafter, budget: float = 1.0) -> Costs:
     """Time verifies of several sizes and a draft step, in seconds, with all sequences at once.
 
-    It uses the contexts' cells and leaves them empty.
+    All sizes in turn, again and again: a machine that is slower or faster for a while is so for
+    all of them. It uses the contexts' cells and leaves them empty.
 
     Args:
-        budget: seconds after which no further size is begun.
+        budget: seconds after which no further decode is begun, but for the first few.
     """
-    costs, started, switches = Costs(), perf_counter(), []
+    costs, started = Costs(), perf_counter()
     verify_seconds(target, 1)  # allocates what the first decode allocates
     requests = _requests(target)
     seconds, costs.draft_threads = _fastest_draft_step(target, drafter)
     costs.draft.seconds[target.n_seq] = seconds
-    for number, rows in enumerate(ROWS):
-        if number >= _AT_LEAST and perf_counter() - started > budget:
-            break
-        first, second, third = (_round_seconds(target, drafter, requests, rows) for _ in range(3))
-        costs.verify.seconds[rows * target.n_seq] = min(second, third)
-        switches.append(first - (second + third) / 2)
-    costs.switch = max(0.0, sorted(switches)[len(switches) // 2])
+    times: dict[int, list[float]] = {}
+    switches = [0.0]
+    for turn in range(_TURNS):
+        # One time may be any; a second one is worth waiting for.
+        limit = _SECOND * budget if turn == 1 else budget
+        for rows in list(times) or ROWS:
+            if perf_counter() - started > limit and (turn or len(times) >= _AT_LEAST):
+                break
+            seconds = _round_seconds(target, drafter, requests, rows)
+            if seconds < _SHORT:
+                again = _round_seconds(target, drafter, requests, rows)
+                switches.append(seconds - again)
+                seconds = again
+            times.setdefault(rows, []).append(seconds)
+    costs.verify.seconds = {rows * target.n_seq: min(times[rows]) for rows in times}
+    costs.switch = max(0.0, median(switches))
     _forget(target)
     return costs
 
@@ -113,13 +127,14 @@ def _fastest_draft_step(target: Target, drafter: Drafter) -> tuple[float, int]:
     A drafter may be too small for its threads: they wait for each other after every operation.
     Numbers between would make llama.cpp's threads end and start again between draft and verify.
     """
-    together = draft_step_seconds(target, drafter)
-    drafter.set_threads(1)
-    alone = draft_step_seconds(target, drafter)
-    if alone < _CLEARLY * together:
-        return alone, 1
-    drafter.set_threads(0)
-    return together, 0
+    best = {0: math.inf, 1: math.inf}
+    for _ in range(_DRAFT_TURNS):
+        for threads in best:
+            drafter.set_threads(threads)
+            best[threads] = min(best[threads], draft_step_seconds(target, drafter))
+    threads = 1 if best[1] < _CLEARLY * best[0] else 0
+    drafter.set_threads(threads)
+    return best[threads], threads
 
 
 def _forget(target: Target) -> None:

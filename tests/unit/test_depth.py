@@ -161,8 +161,25 @@ def test_the_first_time_is_believed_if_it_is_faster_and_then_all_are() -> None:
     curve = Curve({1: 3.0, 4: 6.0})
     curve.add(1, 1.0)
     assert curve.seconds == pytest.approx({1: 1.0, 4: 2.0})
+    curve.add(4, 1.6)
+    assert curve.seconds == pytest.approx({1: 1.0, 4: 1.8}), "half of the way"
+
+
+def test_a_first_time_that_is_far_faster_is_believed() -> None:
+    curve = Curve({1: 1.0, 4: 6.0})
+    curve.add(1, 1.0)
     curve.add(4, 1.5)
     assert curve.seconds == pytest.approx({1: 1.0, 4: 1.5})
+
+
+def test_what_a_verify_costs_more_behind_a_prompt_is_not_the_cost_of_its_rows() -> None:
+    policy = AutoDepth(Costs(Curve({1: 1.0}), Curve({1: 0.1}), switch=0.5))
+    policy.observe_verify(1, 1.0)
+    switch = policy.costs.switch
+    policy.observe_prompt()
+    policy.observe_verify(1, 2.0)
+    assert policy.costs.verify.at(1) == 1.0
+    assert switch < policy.costs.switch < 1.0
 
 
 def test_a_time_that_the_clock_cannot_tell_is_none() -> None:
@@ -177,7 +194,7 @@ def test_a_time_that_the_clock_cannot_tell_is_none() -> None:
 def test_an_interrupted_decode_does_not_count_in_full() -> None:
     curve = Curve({1: 1.0})
     curve.add(1, 1000.0)
-    assert curve.at(1) == pytest.approx(1.2)
+    assert curve.at(1) == pytest.approx(1.4)
 
 
 def test_fixed_depth_is_fixed() -> None:
