@@ -6,10 +6,9 @@ from collections.abc import Callable, Generator, Iterable
 from collections.abc import Sequence as Many
 from dataclasses import replace
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mtpcli.config import MAX_DRAFT_DEPTH, SamplingConfig
 from mtpcli.decode import sampling, verify
@@ -19,51 +18,11 @@ from mtpcli.decode.exact import fit
 from mtpcli.decode.health import DrafterHealth
 from mtpcli.decode.metrics import Timings
 from mtpcli.decode.sequence import TARGET, Request, Sequence
-from mtpcli.decode.shared import keepable, takeable
-from mtpcli.decode.slots import close_ranks
+from mtpcli.decode.slots import Slots, common
+from mtpcli.decode.target import FloatArray, Target
 from mtpcli.errors import InputError, MtpError
 
-FloatArray = npt.NDArray[np.float32]
-
 _DRAFT_NOISE = 0x632BE59BD9B4E019  # any number: it tells the noise of drafts from the target's
-
-
-class Rows(Protocol):
-    """Rows of a decode: int32 arrays, and an int8 one for the rows whose logits are wanted.
-
-    `capacity` is how many there are.
-    """
-
-    capacity: int
-    token: npt.NDArray[np.int32]
-    pos: npt.NDArray[np.int32]
-    seq: npt.NDArray[np.int32]
-    output: npt.NDArray[np.int8]
-
-
-class Target(Protocol):
-    """What the engine needs of the target; `mtpcli.llama.context.TargetContext` is one."""
-
-    n_ctx: int
-    n_seq: int
-    keeper: int | None
-
-    @property
-    def batch(self) -> Rows: ...
-    @property
-    def n_embd(self) -> int: ...
-    def prefill(self, seq: int, start: int, tokens: list[int]) -> None: ...
-    def decode(self, rows: int, outputs: int) -> None: ...
-    def logits(self, output: int) -> FloatArray: ...
-    def hidden(self, row: int) -> FloatArray: ...
-    def forget(self, seq: int, start: int) -> None: ...
-    def copy(self, seq: int, to: int) -> None: ...
-    def move(self, seq: int, to: int) -> None: ...
-    def can_resume(self, seq: int, position: int) -> bool: ...
-    def draft_room(self, position: int) -> int: ...
-    def save(self, seq: int) -> bytes: ...
-    def restore(self, seq: int, state: bytes, tokens: int) -> bool: ...
-    def close(self) -> None: ...
 
 
 class Engine:
@@ -105,22 +64,13 @@ class Engine:
         self._drafter = drafter
         self.policy = policy
         self._is_end = is_end
-        # Free slots, each with the tokens whose cells are still in it.
-        self._free: dict[int, list[int]] = {slot: [] for slot in range(target.n_seq)}
-        self._shared: list[int] = []
-        self._kept = False
+        self._slots = Slots(target)
         self.timings = Timings()
         self.health = DrafterHealth()
 
     def share(self, beginning: list[int]) -> None:
-        """Decode what many prompts begin with only once, for those that do and go on behind it.
-
-        Where a sequence keeps it they get copies; else each decodes it, in the same steps: what a
-        prompt's cells are does not depend on which others there are, nor on the memory.
-        """
-        target = self._target
-        count = keepable(len(beginning), target.batch.capacity, target.draft_room)
-        self._shared, self._kept = beginning[:count], False
+        """Decode what many prompts begin with only once: see `Slots.share`."""
+        self._slots.share(beginning)
 
     def give_up_drafter(self, error: BaseException) -> None:
         """Go on without the drafter, which failed: the same text, only slower."""
@@ -156,7 +106,7 @@ class Engine:
         try:
             while True:
                 fresh: list[Sequence] = []
-                while self._free and (request := next(waiting, None)) is not None:
+                while self._slots.free and (request := next(waiting, None)) is not None:
                     fresh.append(self.start(request))
                     held.append(fresh[-1])
                 if fresh:
@@ -193,7 +143,7 @@ class Engine:
                 "shorten it, or raise --ctx"
             )
         started = perf_counter()
-        slot, reused = self._choose_slot(request)
+        slot, reused = self._slots.take(request)
         sequence = Sequence(request, slot, n_ctx, self._target.n_embd)
         try:
             if request.constraint:
@@ -202,7 +152,7 @@ class Engine:
             sequence.reused = sequence.n_past = reused
             self._target.forget(slot, reused)
             if not reused:
-                self._begin(sequence)
+                self._slots.begin(sequence)
             self._target.prefill(slot, sequence.n_past, prompt[sequence.n_past :])
             sequence.n_past = len(prompt)
             sequence.hidden[:] = self._target.hidden(-1)
@@ -223,7 +173,7 @@ class Engine:
                 # Whether the last token has a cell depends on the draft, and on that, how many
                 # rows the next prompt begins with.
                 cells = cells[: len(sequence.request.prompt) + max(0, len(sequence.tokens) - 1)]
-            self._free[sequence.slot] = cells
+            self._slots.give_back(sequence.slot, cells)
             sequence.released = True
             if sequence.constraint:
                 sequence.constraint.close()
@@ -231,83 +181,26 @@ class Engine:
     @property
     def free_slots(self) -> int:
         """How many more sequences can start now."""
-        return len(self._free)
+        return self._slots.free
 
     def held(self, prompt: list[int]) -> int:
         """How many of the first tokens of a prompt have their cells in a free slot."""
-        return max((_common(cells, prompt) for cells in self._free.values()), default=0)
+        return self._slots.held(prompt)
 
     def save(self) -> tuple[list[int], bytes]:
-        """The tokens whose cells the first free slot holds, and the cells as bytes.
-
-        Raises:
-            ValueError: no slot is free.
-        """
-        slot = self._free_slot()
-        tokens = self._free[slot]
-        # Rows of a rejected draft may stand behind them.
-        self._target.forget(slot, len(tokens))
-        return tokens, self._target.save(slot)
+        """The tokens whose cells the first free slot holds, and the cells: see `Slots.save`."""
+        return self._slots.save()
 
     def restore(self, tokens: list[int], state: bytes) -> bool:
-        """Put a saved state into the first free slot; False if llama.cpp does not take it.
-
-        Raises:
-            ValueError: no slot is free.
-        """
-        slot = self._free_slot()
-        taken = self._target.restore(slot, state, len(tokens))
-        self._free[slot] = tokens if taken else []
-        return taken
-
-    def _begin(self, sequence: Sequence) -> None:
-        """The cells of what its prompt shares with others, if it does."""
-        prompt, slot, count = sequence.request.prompt, sequence.slot, len(self._shared)
-        if not count or len(prompt) <= count or prompt[:count] != self._shared:
-            return
-        target = self._target
-        start, end = takeable(count, len(prompt), target.batch.capacity)
-        if target.keeper is None:
-            target.prefill(slot, 0, self._shared)
-        else:
-            if self._kept:
-                sequence.reused = start
-            else:
-                target.forget(target.keeper, 0)
-                target.prefill(target.keeper, 0, self._shared)
-                self._kept = True
-            target.copy(target.keeper, slot)
-        target.forget(slot, start)
-        if start < end < len(prompt):
-            target.prefill(slot, start, prompt[start:end])
-            start = end
-        sequence.n_past = start
-
-    def _choose_slot(self, request: Request) -> tuple[int, int]:
-        """Take a free slot; how many of the cells left in it begin the prompt."""
-        slot, reused = self._free_slot(), 0
-        if request.reuse:
-            shared = {free: _common(cells, request.prompt) for free, cells in self._free.items()}
-            best = max(shared, key=lambda free: shared[free])
-            # The last token is decoded in any case: its logits are wanted.
-            count = min(shared[best], len(request.prompt) - 1)
-            if count and self._target.can_resume(best, count):
-                slot, reused = best, count
-        del self._free[slot]
-        return slot, reused
-
-    def _free_slot(self) -> int:
-        """The first free one."""
-        if not self._free:
-            raise ValueError("no slot is free")
-        return next(iter(self._free))
+        """Put a saved state into the first free slot, if it is taken: see `Slots.restore`."""
+        return self._slots.restore(tokens, state)
 
     def step(self, sequences: list[Sequence]) -> None:
         """One round for sequences under way: each gets at least one token."""
         started = perf_counter()
         drafts = self._draft(sequences)
         # After the drafter has read the cells where they are, and before the target's decode.
-        self._close_ranks(sequences)
+        self._slots.gather(sequences)
         padding = self._fit(drafts) if self._exact_rows else 0
         drafted = perf_counter()
         first_rows = self._verify(sequences, drafts, padding)
@@ -366,17 +259,6 @@ class Engine:
                     drafts[owner] = draft.cut(self.policy.keep(draft.confidences))
         return drafts
 
-    def _close_ranks(self, sequences: list[Sequence]) -> None:
-        """Move sequences away from holes that others left: two graphs cost more than a copy."""
-        moves = close_ranks([sequence.slot for sequence in sequences], self._free)
-        for sequence in sequences:
-            slot = moves.get(sequence.slot)
-            if slot is not None:
-                self._target.move(sequence.slot, slot)
-                del self._free[slot]
-                self._free[sequence.slot] = []
-                sequence.slot = slot
-
     def _fit(self, drafts: list[Draft]) -> int:
         """Cut the one draft to a number of rows that is exact; how many rows are missing."""
         (draft,) = drafts
@@ -428,9 +310,9 @@ class Engine:
         found, sequence.found = sequence.found, Draft()
         if found.tokens and found.source != draft.source:
             # Nobody verified it, but now it is known what it would have been worth.
-            common = _common(found.tokens, tokens)
+            right = common(found.tokens, tokens)
             confidences = found.confidences[: len(tokens)]
-            self.policy.observe_draft_result(found.source, confidences, common)
+            self.policy.observe_draft_result(found.source, confidences, right)
         sequence.n_past += len(tokens)
         sequence.hidden[:] = self._target.hidden(first + accepted)
         if padding or accepted < len(draft.tokens):
@@ -508,9 +390,3 @@ def _choose(
     if constraint:
         constraint.accept(token)
     return token
-
-
-def _common(left: list[int], right: list[int]) -> int:
-    """Length of the common beginning of two lists."""
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(left), len(right)))

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from mtpcli.config import MAX_DRAFT_DEPTH
 
 if TYPE_CHECKING:
-    from mtpcli.decode.engine import Target
+    from mtpcli.decode.target import Target
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -11,7 +11,7 @@ import numpy as np
 from mtpcli.config import MAX_DRAFT_DEPTH, SamplingConfig
 from mtpcli.decode.depth import Costs
 from mtpcli.decode.drafters.base import Drafter, DraftRequest
-from mtpcli.decode.engine import Target
+from mtpcli.decode.target import Target
 from mtpcli.errors import ModelError
 
 # Rows of a verify per sequence, the most telling first: kernels work in fours and eights.
