@@ -238,7 +238,7 @@ class Whim:
 
     def __init__(self, seed: int) -> None:
         self._dice = random.Random(seed)
-        self.drafted = self.accepted = 0
+        self.drafted = self.accepted = self.prompts = 0
 
     def plan(self, sequences: int) -> int:
         return self._dice.randrange(6)
@@ -258,7 +258,8 @@ class Whim:
     def observe_rest(self, seconds: float) -> None:
         assert seconds >= 0
 
-    def observe_prompt(self) -> None: ...
+    def observe_prompt(self) -> None:
+        self.prompts += 1
 
     def take(self, source: str, confidences: Sequence[float]) -> int:
         assert source == "lookup"

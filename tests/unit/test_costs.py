@@ -105,3 +105,19 @@ def test_a_drafter_gets_one_thread_where_that_is_clearly_faster(
     costs = measure(target, drafter, budget=0.0)
     assert costs.draft_threads == given[-1] == chosen
     assert costs.draft.seconds == {1: min(alone, 1.0) if chosen else 1.0}
+
+
+def test_a_machine_that_is_slow_for_a_while_spoils_no_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = 0
+
+    def seconds(_target: object, _drafter: object, _requests: object, rows: int) -> float:
+        nonlocal calls
+        calls += 1
+        return rows * (3e-3 if 4 <= calls < 12 else 1e-3)
+
+    monkeypatch.setattr(probe, "_round_seconds", seconds)
+    target = FakeTarget()
+    costs = measure(target, FakeDrafter(target), budget=float("inf"))
+    assert costs.verify.seconds == pytest.approx({rows: rows * 1e-3 for rows in probe.ROWS})

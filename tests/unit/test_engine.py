@@ -302,6 +302,7 @@ def test_no_policy_changes_the_text(seed: int) -> None:
     assert [sequence.tokens for sequence in sequences] == expected
     assert whim.drafted == sum(sequence.stats.drafted for sequence in sequences)
     assert whim.drafted > whim.accepted > 0
+    assert whim.prompts == len(requests)
 
 
 @pytest.mark.parametrize("depth", [1, 3, 6])
