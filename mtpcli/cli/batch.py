@@ -20,6 +20,7 @@ def batch(
     inputs: Annotated[
         list[str],
         typer.Argument(
+            parser=options.name,
             metavar="INPUT...",
             help="JSONL or CSV file, `-` for JSONL on standard input, a folder or pattern of text "
             "files, or several of them.",
@@ -30,6 +31,7 @@ def batch(
         typer.Option(
             "--output",
             "-o",
+            parser=options.name,
             help="JSONL file, or for text files a folder: an answer per file. It appears when it "
             "is complete. Without it: standard output, and nothing to resume.",
             rich_help_panel=_OUTPUT,
@@ -95,7 +97,9 @@ def batch(
     ] = False,
     json_summary: Annotated[
         Path | None,
-        typer.Option(help="Write the summary to this file.", rich_help_panel=_OUTPUT),
+        typer.Option(
+            parser=options.path, help="Write the summary to this file.", rich_help_panel=_OUTPUT
+        ),
     ] = None,
     system: options.System = None,
     thinking: options.Thinking = False,

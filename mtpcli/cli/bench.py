@@ -29,9 +29,13 @@ _HEADINGS = (
 
 @with_runtime
 def bench(
+    context: typer.Context,
     prompts: Annotated[
         Path | None,
-        typer.Option(help="JSON with lists of prompts by name, or text with a prompt per line."),
+        typer.Option(
+            parser=options.path,
+            help="JSON with lists of prompts by name, or text with a prompt per line.",
+        ),
     ] = None,
     depths: Annotated[
         str, typer.Option(help="Fixed depths to compare, with commas between them.")
@@ -43,14 +47,17 @@ def bench(
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of sampled text.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="A table in Markdown.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw the speedups into this SVG file.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(parser=options.path, help="Draw the speedups into this SVG file."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the SVG file.")] = False,
     model: options.Model = None,
     ctx: options.Context = 2048,
     drafter: options.Drafter = None,
     synthetic: bench_synthetic.Shape = None,
     acceptance: bench_synthetic.Acceptance = None,
-    quant: bench_synthetic.Quant = "q4_0",
+    quant: bench_synthetic.Quant = None,
     remove: bench_synthetic.Remove = False,
     runtime: RuntimeConfig = RUNTIME,
 ) -> None:
@@ -76,18 +83,17 @@ def bench(
     from mtpcli.session import Session
 
     modes = (measure.PLAIN, measure.AUTO, *_depths(depths))
+    if as_json and markdown:
+        raise UsageError("--json and --markdown exclude each other: choose one")
+    bench_synthetic.check_options(context, made_up=synthetic is not None)
     if plot and plot.exists() and not force:
         raise UsageError(f"{plot} exists: --force replaces it")
-    if acceptance and not synthetic:
-        raise UsageError("--acceptance goes with --synthetic: a model's own is measured")
-    if remove and not synthetic:
-        raise UsageError("--remove goes with --synthetic: other files stay")
     if plot and not plot.parent.is_dir():
         raise UsageError(f"cannot write {plot}: {plot.parent} is not a folder")
     own = measure.load_prompts(prompts) if prompts else None
     source = (
-        _made_up(synthetic, acceptance or [0.8], quant, remove, own)
-        if synthetic
+        _made_up(synthetic, acceptance or [0.8], quant or "q4_0", remove, own)
+        if synthetic is not None
         else _given(model, drafter, own)
     )
     found: list[list[Result]] = []
@@ -119,7 +125,7 @@ def bench(
             {
                 "model": str(paths.target),
                 "drafters": [str(paths.drafter) for paths, _ in pairs],
-                "made_up": bool(synthetic),
+                "made_up": synthetic is not None,
                 "temperature": sampling.temperature,
                 "seed": seed,
                 "runs": runs,

@@ -35,11 +35,38 @@ Acceptance = Annotated[
     ),
 ]
 Quant = Annotated[
-    str, typer.Option(metavar="TYPE", help="Its target's type.", rich_help_panel=_PANEL)
+    str | None,
+    typer.Option(metavar="TYPE", help="Its target's type. Default: q4_0.", rich_help_panel=_PANEL),
 ]
 Remove = Annotated[
     bool, typer.Option("--remove", help="Delete the files afterwards.", rich_help_panel=_PANEL)
 ]
+
+_OWN = {
+    "acceptance": "a model's own is measured",
+    "quant": "a model has the type it has",
+    "remove": "other files stay",
+}
+
+
+def check_options(context: typer.Context, *, made_up: bool) -> None:
+    """See that what was asked for goes together; what the config file sets may lie idle.
+
+    Raises:
+        UsageError: options of made-up weights with a model, or without --synthetic.
+    """
+    from mtpcli.errors import UsageError
+
+    def given(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is not None and source.name == "COMMANDLINE"
+
+    for name in ("model", "drafter"):
+        if made_up and given(name):
+            raise UsageError(f"--{name} and --synthetic exclude each other: choose one")
+    for name, why in _OWN.items():
+        if not made_up and given(name):
+            raise UsageError(f"--{name} goes with --synthetic: {why}")
 
 
 @contextmanager

@@ -22,6 +22,7 @@ def chat(
         Path | None,
         typer.Option(
             "--load",
+            parser=options.path,
             help="Go on with a conversation from /save.",
             autocompletion=options.files(".json"),
         ),

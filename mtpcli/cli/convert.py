@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from mtpcli.cli import options
 from mtpcli.cli.output import note
 from mtpcli.errors import UsageError
 
@@ -19,6 +20,7 @@ def convert(
     target: Annotated[
         Path,
         typer.Argument(
+            parser=options.path,
             metavar="TARGET_DIR",
             help="Snapshot of the model, as downloaded; or a drafter's GGUF file of the old"
             " architecture gemma4_assistant, to be rewritten.",
@@ -26,11 +28,22 @@ def convert(
     ],
     out_dir: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="OUT_DIR", help="Folder for the GGUF files."),
+        typer.Option(
+            "--output",
+            "-o",
+            parser=options.path,
+            metavar="OUT_DIR",
+            help="Folder for the GGUF files.",
+        ),
     ],
     drafter: Annotated[
         Path | None,
-        typer.Option("--drafter", metavar="DRAFTER_DIR", help="Snapshot of its MTP drafter."),
+        typer.Option(
+            "--drafter",
+            parser=options.path,
+            metavar="DRAFTER_DIR",
+            help="Snapshot of its MTP drafter.",
+        ),
     ] = None,
     outtype: Annotated[
         str,

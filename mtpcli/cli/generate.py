@@ -28,7 +28,12 @@ def generate(
     ] = None,
     file: Annotated[
         list[Path] | None,
-        typer.Option("--file", "-f", help="Put this text file before the prompt. Repeatable."),
+        typer.Option(
+            "--file",
+            "-f",
+            parser=options.path,
+            help="Put this text file before the prompt. Repeatable.",
+        ),
     ] = None,
     system: options.System = None,
     thinking: options.Thinking = False,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mtpcli.cli import options
 from mtpcli.units import bytes_text
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ def inspect_files(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="GGUF files, or models by name. Given two, also whether they are a pair."
+            parser=options.path,
+            help="GGUF files, or models by name. Given two, also whether they are a pair.",
         ),
     ],
     as_json: Annotated[

@@ -25,6 +25,18 @@ _DRAFTING = "Drafting"
 _OUTPUT = "Form of the answer"
 
 
+def name(text: str) -> str:
+    """A name that somebody gives; an empty one would be the current folder's."""
+    if not text:
+        raise typer.BadParameter("it is empty: give the name of a file")
+    return text
+
+
+def path(text: str) -> Path:
+    """A file, a folder, or a model by its name."""
+    return Path(name(text))
+
+
 def files(*endings: str) -> Callable[[str], list[str]]:
     """Shell completion by files with these endings; none where there are folders to choose from.
 
@@ -77,6 +89,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
+        parser=path,
         envvar="MTPCLI_MODEL",
         show_envvar=False,
         autocompletion=files_and_models,
@@ -101,6 +114,7 @@ Context = Annotated[
 Drafter = Annotated[
     Path | None,
     typer.Option(
+        parser=path,
         callback=_drafter,
         help="Drafter GGUF file, or a pulled model's name. Without it: the one that fits.",
         autocompletion=files_and_models,
@@ -253,6 +267,7 @@ Thinking = Annotated[
 JsonSchema = Annotated[
     Path | None,
     typer.Option(
+        parser=path,
         help="The answer is JSON that satisfies this JSON Schema.",
         autocompletion=files(".json"),
         rich_help_panel=_OUTPUT,
@@ -261,6 +276,7 @@ JsonSchema = Annotated[
 Grammar = Annotated[
     Path | None,
     typer.Option(
+        parser=path,
         help="The answer satisfies this grammar (GBNF, llama.cpp's notation).",
         autocompletion=files(".gbnf"),
         rich_help_panel=_OUTPUT,

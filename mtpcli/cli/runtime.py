@@ -26,12 +26,17 @@ def _layers(text: str) -> int | None:
 
 
 def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+    if text is None:
+        return ()
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise UsageError("--device names no device: `mtpcli devices` lists them, cpu is for none")
+    return names
 
 
 def _servers(text: str | None) -> tuple[str, ...]:
     """Addresses of RPC servers, with a warning of those that strangers may reach."""
-    if not text:
+    if text is None:
         return ()
     from mtpcli.cli.output import note
     from mtpcli.llama import rpc

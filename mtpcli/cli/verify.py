@@ -25,16 +25,23 @@ def verify(
     target: Annotated[
         Path | None,
         typer.Argument(
+            parser=options.path,
             help="Target GGUF file. Without it: $MTPCLI_MODEL, else the embedded demo pair.",
             envvar="MTPCLI_MODEL",
             show_envvar=False,
         ),
     ] = None,
     drafter: Annotated[
-        Path | None, typer.Argument(help="Drafter GGUF file. Without it: the one that fits.")
+        Path | None,
+        typer.Argument(
+            parser=options.path, help="Drafter GGUF file. Without it: the one that fits."
+        ),
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="JSON with lists of prompts, or text with one per line.")
+        Path | None,
+        typer.Option(
+            parser=options.path, help="JSON with lists of prompts, or text with one per line."
+        ),
     ] = None,
     count: Annotated[
         int, typer.Option("--count", min=1, help="How many prompts, of those that there are.")

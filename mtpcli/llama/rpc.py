@@ -42,6 +42,8 @@ def parse_endpoints(text: str) -> tuple[str, ...]:
                 f"--rpc {part!r} is not HOST:PORT (a name or an IPv4 address, and a number)"
             )
         found.append(f"{host}:{port or PORT}")
+    if not found:
+        raise UsageError("--rpc names no server: give HOST:PORT, as in localhost:50052")
     return tuple(dict.fromkeys(found))
 
 

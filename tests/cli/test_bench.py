@@ -70,7 +70,12 @@ def test_made_up_pairs_that_are_none(run_here: Run) -> None:
         (["--synthetic", "e3b"], "not one of e2b"),
         (["--synthetic", "e2b", "--quant", "q9"], "--quant q9"),
         (["--acceptance", "0.5"], "--synthetic"),
+        (["--synthetic", ""], "not one of e2b"),
         (["--remove"], "--remove goes with --synthetic"),
+        (["--quant", "q8_0"], "--quant goes with --synthetic"),
+        (["--synthetic", "e2b", "-m", "x.gguf"], "--model and --synthetic"),
+        (["--synthetic", "e2b", "--drafter", "x.gguf"], "--drafter and --synthetic"),
+        (["--json", "--markdown"], "--json and --markdown"),
         (["--plot", "no/speed.svg"], "no is not a folder"),
         (["--synthetic", "e2b", "--acceptance", "2"], "acceptance"),
     ):

@@ -30,6 +30,9 @@ def test_devices_are_listed(run_cli: Callable[..., Result]) -> None:
     ("option", "value", "says"),
     [
         ("--device", "Warp9", "'warp9'; there is: cpu"),
+        ("--device", ",", "names no device"),
+        ("--device", "", "names no device"),
+        ("--rpc", " ,", "names no server"),
         ("--kv-type", "q9", "q8_0"),
         ("--gpu-layers", "many", "neither auto nor a number"),
         ("--flash-attn", "maybe", "auto"),

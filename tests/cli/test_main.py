@@ -41,3 +41,34 @@ def test_an_unknown_command_is_a_usage_error(run_cli: Run) -> None:
     result = run_cli("nonsense")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "generate Hi -m",
+        "generate Hi --drafter",
+        "generate Hi --file",
+        "generate Hi --json-schema",
+        "generate Hi --grammar",
+        "chat --load",
+        "batch in.jsonl --json-summary",
+        "batch in.jsonl -o",
+        "batch",
+        "bench --prompts",
+        "bench --plot",
+        "verify",
+        "verify x.gguf",
+        "verify --prompts",
+        "inspect",
+        "inspect x.gguf",
+        "convert -o out",
+        "convert x -o",
+        "convert x -o out --drafter",
+    ],
+)
+def test_a_file_without_a_name_is_not_the_current_folder(run_here: Run, line: str) -> None:
+    result = run_here(*line.split(), "")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert "empty" in result.stderr
