@@ -267,22 +267,19 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def _print_table(rows: list[dict[str, Any]], heading: str) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from mtpcli.cli.output import wants_colour
+    from mtpcli.cli.output import console
     from mtpcli.sanitize import visible
 
-    terminal = sys.stdout.isatty()
-    # In a pipe a line is a line, however long.
-    console = Console(no_color=not wants_colour(sys.stdout), width=None if terminal else 220)
     table = Table(box=box.SIMPLE_HEAD, title=Text(visible(heading)))
     for number, name in enumerate(_HEADINGS):
         table.add_column(name, justify="right" if 1 < number < 5 or 8 < number < 12 else "left")
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in _cells(row)))
-    console.print(table)
+    with console() as screen:
+        screen.print(table)
 
 
 def _print_markdown(rows: list[dict[str, Any]]) -> None:

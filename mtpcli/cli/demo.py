@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,18 +105,12 @@ def _row(plain: Result, drafted: Result) -> dict[str, Any]:
 
 def _show(rows: list[dict[str, Any]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from mtpcli.cli.output import wants_colour
+    from mtpcli.cli.output import console
     from mtpcli.sanitize import visible
 
-    console = Console(no_color=not wants_colour(sys.stdout), highlight=False)
-    for row in rows:
-        console.print(Text(f"> {row['prompt']}", style="bold"))
-        console.print(Text(visible(row["text"])))
-        console.print()
     table = Table(
         box=box.SIMPLE_HEAD,
         caption="tokens per second; share accepted by position in the draft",
@@ -134,4 +127,9 @@ def _show(rows: list[dict[str, Any]]) -> None:
             " ".join(f"{share:.2f}" for share in row["acceptance_by_position"][:4]),
             "equal" if row["equal"] else "DIFFERS",
         )
-    console.print(table)
+    with console() as screen:
+        for row in rows:
+            screen.print(Text(f"> {row['prompt']}", style="bold"))
+            screen.print(Text(visible(row["text"])))
+            screen.print()
+        screen.print(table)

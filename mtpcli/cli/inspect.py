@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,27 +55,18 @@ def inspect_files(
 
 
 def _print_table(summaries: list[dict[str, Any]], pair: dict[str, Any] | None) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    from mtpcli.cli.output import wants_colour
+    from mtpcli.cli.output import console
     from mtpcli.sanitize import visible
 
-    terminal = sys.stdout.isatty()
-    console = Console(
-        file=sys.stdout,
-        force_terminal=terminal,
-        no_color=not wants_colour(sys.stdout),
-        # In a pipe a line is a line, however long.
-        width=None if terminal else 10_000,
-        highlight=False,
-    )
-    console.print(_table(summaries))
-    if pair and pair["fits"]:
-        fit = f"{Path(pair['drafter']).name} drafts for {Path(pair['target']).name}"
-        console.print(Text(f"\n{visible(fit)}", style="green"))
-    elif pair:
-        console.print(Text(f"\n{visible(pair['problem'])}", style="red"))
+    with console() as screen:
+        screen.print(_table(summaries))
+        if pair and pair["fits"]:
+            fit = f"{Path(pair['drafter']).name} drafts for {Path(pair['target']).name}"
+            screen.print(Text(f"\n{visible(fit)}", style="green"))
+        elif pair:
+            screen.print(Text(f"\n{visible(pair['problem'])}", style="red"))
 
 
 def _table(summaries: list[dict[str, Any]]) -> Table:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from mtpcli.decode.health import DrafterHealth
 from mtpcli.decode.metrics import SpeculationStats, Timings
 from mtpcli.prompt.thinking import Channel, Pieces
 from mtpcli.sanitize import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
@@ -29,6 +35,23 @@ def warn(health: DrafterHealth) -> None:
 def wants_colour(stream: Any) -> bool:
     """Colour only on a terminal, and not against the user's will (https://no-color.org)."""
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR")
+
+
+@contextmanager
+def console() -> Iterator[Console]:
+    """Prints tables on standard output.
+
+    In a pipe a line is a line, however long, and ends with its last word.
+    """
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        yield Console(force_terminal=True, no_color=not wants_colour(sys.stdout), highlight=False)
+        return
+    paper = io.StringIO()
+    yield Console(file=paper, force_terminal=False, width=10_000, highlight=False)
+    for line in paper.getvalue().splitlines():
+        print(line.rstrip())
 
 
 def print_json(value: Any) -> None:

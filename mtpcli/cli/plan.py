@@ -96,29 +96,23 @@ def _progress_bar() -> Iterator[Callable[[str, float], None] | None]:
 
 
 def _print(report: Report) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from mtpcli.cli.output import wants_colour
+    from mtpcli.cli.output import console
     from mtpcli.sanitize import one_line
 
-    terminal = sys.stdout.isatty()
-    console = Console(
-        no_color=not wants_colour(sys.stdout),
-        width=None if terminal else 10_000,  # in a pipe a line is a line, however long
-        highlight=False,
-    )
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for label, text in _rows(report):
         table.add_row(label, Text(one_line(text)))  # a file's name may hold markup
-    console.print(table)
-    console.print()
-    for sentence in report.advice:
-        console.print(Text(one_line(sentence)))
-    console.print(Text(f"\nNext: {one_line(report.next_command)}"))
+    with console() as screen:
+        screen.print(table)
+        screen.print()
+        for sentence in report.advice:
+            screen.print(Text(one_line(sentence)))
+        screen.print(Text(f"\nNext: {one_line(report.next_command)}"))
 
 
 def _rows(report: Report) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -161,15 +160,12 @@ def _record(rows: RowReport, found: list[Texts]) -> dict[str, Any]:
 
 def _print_tables(rows: RowReport, found: list[Texts], heading: str) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from mtpcli.cli.output import wants_colour
+    from mtpcli.cli.output import console
     from mtpcli.sanitize import visible
 
-    width = None if sys.stdout.isatty() else 120
-    console = Console(no_color=not wants_colour(sys.stdout), width=width)
     table = Table(box=box.SIMPLE_HEAD, title=Text(visible(heading)))
     for name in ("rows at once", "same bits as one by one", "largest difference of a logit"):
         table.add_column(name)
@@ -178,17 +174,18 @@ def _print_tables(rows: RowReport, found: list[Texts], heading: str) -> None:
         yes = "yes" if same else "no"
         none = "0" if same else "0 here, but not always"
         table.add_row(_range(counts), yes, f"{largest:.2g}" if largest else none)
-    console.print(table)
-    table = Table(box=box.SIMPLE_HEAD)
+    texts = Table(box=box.SIMPLE_HEAD)
     for name in ("sampling", "texts", "equal", "tokens", "drafted", "accepted", "first difference"):
-        table.add_column(name)
+        texts.add_column(name)
     for each in found:
         places = [f"prompt {prompt}: {at}" for prompt, at in each.first_differences.items()]
         shown = ", ".join(places[:3]) + (", ..." if len(places) > 3 else "")
         name = "greedy" if each.seed is None else f"seed {each.seed}"
         numbers = (each.texts, each.equal, each.tokens, each.drafted, each.accepted)
-        table.add_row(name, *map(str, numbers), shown)
-    console.print(table)
+        texts.add_row(name, *map(str, numbers), shown)
+    with console() as screen:
+        screen.print(table)
+        screen.print(texts)
 
 
 def _runs(rows: RowReport) -> list[tuple[bool, list[int]]]:

@@ -28,6 +28,7 @@ def test_demo_shows_text_and_a_table(run_cli: Run) -> None:
     for word in ("speedup", "story", "json", "echo", "equal"):
         assert word in result.stdout
     assert "\x1b" not in result.stdout, "colour without a terminal"
+    assert " \n" not in result.stdout, "blanks at the end of a line in a pipe"
 
 
 def test_demo_needs_a_depth(run_cli: Run) -> None:

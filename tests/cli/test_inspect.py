@@ -32,6 +32,7 @@ def test_table_of_a_target(tmp_path: Path, run_here: Run) -> None:
     result = run_here("inspect", path)
     assert (result.exit_code, result.stderr) == (0, "")
     assert "\x1b" not in result.stdout
+    assert " \n" not in result.stdout
     assert rows(result.stdout) == {
         "file": str(path),
         "kind": "target (gemma4)",

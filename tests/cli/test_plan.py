@@ -55,7 +55,7 @@ def test_the_embedded_pair(tmp_path: Path, demo_pair: Pair, run_cli: Run) -> Non
 def test_text_without_measuring(tmp_path: Path, run_here: Run) -> None:
     result = run_here("plan", "google/gemma-4-E2B-it", "--quant", "Q4_K_M", "--no-measure")
     assert (result.exit_code, result.stderr) == (0, "")
-    lines = [line.rstrip() for line in result.stdout.splitlines()]
+    lines = result.stdout.splitlines()
     assert lines[0] == "model   E2B, Q4_K_M, 4.6 billion parameters"
     assert "weights 3.4 GB + keys and values of 8192 tokens 62.9 MB" in lines[1]
     assert lines[2].startswith("disk    download 9.4 GB, files 3.5 GB, free ")

@@ -40,6 +40,7 @@ def verify(
 def test_eight_bits_are_lossless(run_cli: Run, demo_pair: Pair, cache: dict[str, str]) -> None:
     result = run_cli("verify", demo_pair.target, demo_pair.drafter, *FEW, env=cache)
     assert result.exit_code == 0
+    assert " \n" not in result.stdout
     lines = result.stdout.splitlines()
     assert lines[-1].startswith("LOSSLESS: 4 of 4 texts are equal with and without the drafter")
     assert any(line.split()[:2] == ["greedy", "2"] for line in lines)
