@@ -1,11 +1,16 @@
-"""Run the command line, and turn known errors into one line and an exit code."""
+"""Run the command line, and turn known errors into one line and an exit code.
+
+Nothing is imported here that Python has not imported itself: Ctrl-C is caught from `main` on.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from typing import NoReturn, TextIO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn, TextIO
 
 INTERRUPTED = 130
 # The exit code of input that cannot be read, and of output that cannot be written.
@@ -15,11 +20,11 @@ MAX_LINE = 1000
 
 def main() -> NoReturn:
     """Entry point of `mtpcli`."""
-    import signal
-
-    from mtpcli.interrupts import outside_callbacks
-
     try:
+        import signal
+
+        from mtpcli.interrupts import outside_callbacks
+
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, outside_callbacks(signal.default_int_handler))
         sys.exit(run())
@@ -86,12 +91,14 @@ def _usage_or_bug(error: Exception) -> int:
 
 
 def _fail(message: str, code: int) -> int:
+    from contextlib import suppress
+
     from mtpcli.sanitize import visible
 
     line = visible(" ".join(message.split()))
     if len(line) > MAX_LINE:  # it quotes what somebody gave
         line = f"{line[:MAX_LINE]}..."
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         print(f"error: {line}", file=sys.stderr)
     return code
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Result
+from tests.conftest import PATIENCE, ROOT, Result
 
 Run = Callable[..., Result]
 
@@ -35,6 +37,31 @@ def test_without_a_command_it_helps(run_cli: Run) -> None:
     result = run_cli()
     assert result.exit_code == 0
     assert "generate" in result.stdout
+
+
+@pytest.mark.parametrize("module", ["mtpcli.interrupts", "mtpcli.cli.app", "typer"])
+def test_ctrl_c_while_modules_are_imported_is_quiet(module: str) -> None:
+    code = (
+        "import _signal, os, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}: _signal.raise_signal(_signal.SIGINT)\n"
+        "before = set(sys.modules)\n"
+        "from mtpcli.__main__ import main\n"
+        # What is imported before `main` runs can be interrupted with a traceback.
+        "assert set(sys.modules) - before <= {'__future__', 'mtpcli', 'mtpcli.__main__'}\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "main()"
+    )
+    done = subprocess.run(
+        # Without what virtual environments import by themselves.
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        env={"PYTHONPATH": ":".join([str(ROOT), *sys.path])},
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 def test_an_unknown_command_is_a_usage_error(run_cli: Run) -> None:
