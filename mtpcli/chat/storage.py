@@ -54,8 +54,6 @@ def save(path: Path, saved: Saved, model: str) -> None:
     """
     if path.exists():
         try:
-            if not path.is_file():
-                raise InputError("a pipe would be waited for")
             _read_object(path)
         except InputError:
             raise InputError(
@@ -100,6 +98,8 @@ def load(path: Path, default: SamplingConfig) -> Saved:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path} is not a saved conversation: it is no file")
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_FILE + 1)

@@ -200,6 +200,8 @@ def test_what_is_wrong_with_a_command_is_one_line(chat: Run, tmp_path: Path) -> 
         f"/save {'x' * 300}": "error: xxx",
         "/save ~nobody-of-that-name/x": "error: /save: no file can be called ~nobody",
         "/load a\0b": "error: /load: no file can be called a␀b",
+        "/load pipe": "error: pipe is not a saved conversation: it is no file",
+        "/load .": "error: . is not a saved conversation: it is no file",
         "/save pipe": "error: pipe exists and is not a saved conversation",
         "/save beside --state": "error: beside.state exists and is not a saved state",
         "/save beside": "0 turns saved to beside",
