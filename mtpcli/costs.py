@@ -8,7 +8,6 @@ import json
 import math
 import os
 import platform
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from platformdirs import user_cache_path
 from mtpcli.decode.acceptance import Rate, Usual
 from mtpcli.decode.depth import Costs, Curve
 from mtpcli.decode.exact import MOST_ROWS, RowReport
+from mtpcli.files import replacing
 
 
 def costs_file(files: list[Path], *settings: object) -> Path:
@@ -91,14 +91,8 @@ def save_rows(path: Path, report: RowReport) -> None:
 def _save(path: Path, record: Costs | RowReport) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(asdict(record), file)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with replacing(path, durable=False) as file:
+            file.write(json.dumps(asdict(record)).encode())
 
 
 def _usual(data: dict[str, list[dict[str, float]]]) -> Usual:

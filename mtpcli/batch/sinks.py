@@ -6,13 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from mtpcli.batch.journal import Done, Entry, Journal, in_order, write_error
 from mtpcli.batch.source import FileSource, Source
 from mtpcli.errors import UsageError
+from mtpcli.files import replacing
 
 if TYPE_CHECKING:
     from mtpcli.batch.settings import BatchOptions
@@ -312,19 +312,9 @@ def write_whole(path: Path, parts: Iterable[bytes]) -> None:
     Raises:
         OutputError: it cannot be written; nothing is left of it.
     """
-    new = path.with_name(f"{path.name}.new")
     try:
-        try:
-            with new.open("wb") as stream:
-                stream.writelines(parts)
-                stream.flush()
-                os.fsync(stream.fileno())
-            new.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                new.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        with replacing(path) as stream:
+            stream.writelines(parts)
     except OSError as error:
         raise write_error(path, error) from None
 
@@ -343,12 +333,3 @@ def write_json(path: Path, value: Any) -> None:
         path.write_bytes(data)
     except OSError as error:
         raise write_error(path, error) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # not every file system can
-            os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -13,7 +13,6 @@ import hmac
 import json
 import os
 import secrets
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from mtpcli.chat.conversation import Conversation, Turn
 from mtpcli.chat.settings import KNOBS, MAX_SEED
 from mtpcli.config import SamplingConfig
 from mtpcli.errors import InputError
+from mtpcli.files import replacing
 from mtpcli.sanitize import one_line
 
 FORMAT = "mtpcli chat 1"
@@ -170,21 +170,12 @@ def _sampling(
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file, readable by its owner only, that becomes `path` when all of it is on disk."""
-    temporary: Path | None = None
+    """See `replacing`; for the user's eyes only."""
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
+        with replacing(path, private=True) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        if temporary:
-            temporary.unlink(missing_ok=True)
 
 
 def state_path(path: Path) -> Path:

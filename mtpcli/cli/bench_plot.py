@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtpcli.files import replacing
 from mtpcli.sanitize import visible
 
 if TYPE_CHECKING:
@@ -23,12 +24,8 @@ def write_plot(path: Path, heading: str, found: list[list[Result]]) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(_svg(heading, found), encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(_svg(heading, found).encode())
 
 
 def _svg(heading: str, found: list[list[Result]]) -> str:

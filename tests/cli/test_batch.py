@@ -49,9 +49,14 @@ def records(text: str) -> list[dict[str, Any]]:
 
 def test_json_lines(batch: Run, run_cli: Run, demo_pair: Pair, tmp_path: Path) -> None:
     write(tmp_path / "in.jsonl", ROWS)
+    for name in ("out.jsonl.new", "sum.json.new"):
+        (tmp_path / name).write_text("mine")
     result = batch("in.jsonl", "-o", "out.jsonl", "--json-summary", "sum.json")
     assert (result.exit_code, result.stdout) == (0, "")
     assert re.fullmatch(r"mtpcli: 5 rows: 5 answered, 0 failed · \d+ tokens in .*\n", result.stderr)
+    for name in ("out.jsonl.new", "sum.json.new"):
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).unlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl", "sum.json"]
     found = records((tmp_path / "out.jsonl").read_text("utf-8"))
     for number, (record, row) in enumerate(zip(found, ROWS, strict=True), 1):

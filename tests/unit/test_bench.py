@@ -71,6 +71,7 @@ def test_a_speedup_is_the_median_of_neighbouring_runs() -> None:
 
 def test_the_picture_is_svg_and_text_in_it_is_text(tmp_path: Path) -> None:
     found = [[Result("<b>&", "plain", [10.0]), Result("<b>&", "auto", [15.0])]]
+    (tmp_path / "p.svg.part").write_text("mine")
     write_plot(tmp_path / "p.svg", "a \x1b[31m name", found)
     texts = [
         element.text
@@ -78,4 +79,5 @@ def test_the_picture_is_svg_and_text_in_it_is_text(tmp_path: Path) -> None:
     ]
     assert "1.50x" in texts and "<b>&" in texts
     assert "a ␛[31m name" in texts
-    assert [path.name for path in tmp_path.iterdir()] == ["p.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.svg", "p.svg.part"]
+    assert (tmp_path / "p.svg.part").read_text() == "mine"

@@ -1,0 +1,36 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from mtpcli.files import replacing
+
+
+@pytest.mark.parametrize("trouble", [OSError, KeyboardInterrupt, SystemExit])
+def test_after_trouble_the_old_file_stands_alone(
+    tmp_path: Path, trouble: type[BaseException]
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(trouble), replacing(path) as file:
+        file.write(b"new")
+        raise trouble
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_for_whom_the_umask_allows_or_for_its_owner(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        for name, private in (("shared", False), ("mine", True)):
+            with replacing(tmp_path / name, private=private) as file:
+                file.write(b"text")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"shared": 0o640, "mine": 0o600}
