@@ -19,3 +19,7 @@ class ConvertError(Exception):
 
 class WriteError(ConvertError):
     """An output that cannot be written."""
+
+
+class TakenError(ConvertError):
+    """An output where something else stands: another name is wanted, or `force`."""

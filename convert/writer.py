@@ -24,7 +24,7 @@ import gguf
 import numpy as np
 from gguf import GGUFValueType as Kind
 
-from convert.errors import ConvertError, WriteError
+from convert.errors import ConvertError, TakenError, WriteError
 from convert.quantize import Bytes, encoded_bytes
 
 ALIGNMENT = 32
@@ -79,7 +79,8 @@ def staged(output: Path, force: bool) -> Iterator[Path]:
     Until then a file that stood at `output` still stands there.
 
     Raises:
-        ConvertError: `output` exists and `force` is false, or it cannot be written.
+        TakenError: `output` exists and `force` is false.
+        WriteError: it cannot be written.
     """
     with staged_all([output], force) as (part,):
         yield part
@@ -103,8 +104,11 @@ def workspace(folder: Path) -> Iterator[Path]:
     One that was left behind by a process that was killed goes when the next one is made.
 
     Raises:
+        TakenError: a file stands there.
         WriteError: the disk does not let it, or what is done with it.
     """
+    if folder.exists() and not folder.is_dir():
+        raise TakenError(f"{folder}: is no folder; name one for the files")
     handle = work = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +140,7 @@ def put_in_place(files: Sequence[tuple[Path, Path]], force: bool) -> None:
     """Rename complete files to their outputs, in one folder: those of one process, or of another.
 
     Raises:
-        ConvertError: an output has come to exist, and `force` is false.
+        TakenError: an output has come to exist, and `force` is false.
         OSError: the disk.
     """
     folder = files[0][1].parent
@@ -152,12 +156,12 @@ def check_free(output: Path, force: bool) -> None:
     """See that a file may be written to `output`.
 
     Raises:
-        ConvertError: it exists and `force` is false, or it is a folder.
+        TakenError: it exists and `force` is false, or it is a folder.
     """
     if output.is_dir():
-        raise ConvertError(f"{output}: is a folder; name a file")
+        raise TakenError(f"{output}: is a folder; name a file")
     if output.exists() and not force:
-        raise ConvertError(f"{output}: exists already; use --force to replace it")
+        raise TakenError(f"{output}: exists already; use --force to replace it")
 
 
 @contextmanager

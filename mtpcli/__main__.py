@@ -74,9 +74,11 @@ def run() -> int:
 
 
 def _usage_or_bug(error: Exception) -> int:
-    from convert.errors import ConvertError, WriteError
+    from convert.errors import ConvertError, TakenError, WriteError
     from mtpcli.cli.app import usage_message
 
+    if isinstance(error, TakenError):
+        return _fail(str(error), 2)
     if isinstance(error, ConvertError):
         return _fail(str(error), DATA if isinstance(error, WriteError) else 3)
     if message := usage_message(error):
