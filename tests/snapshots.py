@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -322,3 +323,19 @@ def write_drafter(folder: Path, **changes: Any) -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
+
+
+Edit = Callable[[dict[str, Any], dict[str, Any]], Any]
+"""Changes a configuration and tensors."""
+
+
+def edited(tmp_path: Path, edit: Edit, drafter: bool = False) -> Path:
+    """A snapshot after `edit(config, tensors)`."""
+    config = copy.deepcopy(DRAFTER_CONFIG if drafter else TARGET_CONFIG)
+    tensors = drafter_tensors() if drafter else target_tensors()
+    edit(config, tensors)
+    return write_snapshot(tmp_path / "edited", config, tensors)
+
+
+def configure(**changes: Any) -> Edit:
+    return lambda config, tensors: config.update(changes)
