@@ -237,7 +237,7 @@ class Session:
                 if costs:
                     drafter.set_threads(costs.draft_threads)
                 if costs and draft.depth is None:
-                    policy = self._auto(file, costs, exact_rows)
+                    policy = self._auto(file, costs, exact_rows, watch=not draft.rejection)
             except (ModelError, MemoryError) as error:
                 if self.model.devices:
                     raise  # the CPU may do it
@@ -273,7 +273,9 @@ class Session:
             save_rows(file, report)
         return report.with_single_apart() if self._float_matrices else report
 
-    def _auto(self, file: Path, costs: Costs, exact_rows: Sequence[int]) -> AutoDepth:
+    def _auto(
+        self, file: Path, costs: Costs, exact_rows: Sequence[int], *, watch: bool
+    ) -> AutoDepth:
         """A policy that knows what rounds cost here, and keeps what it learns in a file."""
         from mtpcli.costs import save_costs
         from mtpcli.decode.depth import AutoDepth
@@ -283,7 +285,7 @@ class Session:
             deepest = max(exact_rows) - 1
             # A round of one row costs as much as the rows that it is filled up to.
             costs.verify.seconds[1] = costs.verify.at(min(exact_rows))
-        policy = AutoDepth(costs, deepest)
+        policy = AutoDepth(costs, deepest, watch=watch)
         self._on_close.append(lambda: save_costs(file, policy.costs))
         return policy
 

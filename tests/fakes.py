@@ -275,6 +275,33 @@ class Whim:
         self.accepted += accepted
 
 
+class Watcher(Whim):
+    """Drafts three tokens, and has none of them verified."""
+
+    seen: list[tuple[int, int]]
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.seen = []
+
+    def plan(self, sequences: int) -> int:
+        return 3
+
+    def go_on(self, confidences: Sequence[float]) -> bool:
+        return True
+
+    def keep(self, confidences: Sequence[float]) -> int:
+        return 0
+
+    def take(self, source: str, confidences: Sequence[float]) -> int:
+        return 0
+
+    def observe_draft_result(
+        self, source: str, confidences: Sequence[float], accepted: int
+    ) -> None:
+        self.seen.append((len(confidences), accepted))
+
+
 class FakeConstraint:
     """Neighbours differ by no multiple of three, and the end comes after six tokens or later.
 

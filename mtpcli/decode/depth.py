@@ -27,6 +27,9 @@ _FAR = -0.3
 _LONGEST_RUN = 16.0  # rounds of one depth in a row that a change may be expected to last
 _THINK = 4  # rounds from one thought about the depth to the next: it takes as long as a small draft
 _FIRST_RETRY, _LAST_RETRY = 16, 256  # rounds of one plan before a longer draft is tried
+# Where drafting would give nearly as much as plain decoding: the share of the time that may go into
+# drafts that are not verified, only compared with the text.
+_NEARLY, _WATCH = 0.92, 0.02
 _LEAST_CUT = 0.3  # tokens that a cut must be worth: what is verified is learnt from
 _CUTS = 16  # drafts that are cut before one is verified in full again
 
@@ -226,24 +229,34 @@ class AutoDepth:
         acceptance: of the drafter, estimated while running.
     """
 
-    def __init__(self, costs: Costs, max_depth: int = MAX_DRAFT_DEPTH) -> None:
+    def __init__(
+        self, costs: Costs, max_depth: int = MAX_DRAFT_DEPTH, *, watch: bool = True
+    ) -> None:
+        """Begin with what is known of this machine and file.
+
+        Args:
+            watch: a draft's token that equals the target's would have been accepted, so that
+                some need not be verified; not so where drafts are sampled by themselves.
+        """
         self.costs = costs
         self.acceptance = Acceptance(costs.usual.setdefault(_DRAFTER, Usual()))
         self._free: dict[str, Acceptance] = {}  # of what is proposed without a drafter
         self._max_depth = max_depth
+        self._may_watch = watch
         self._sequences = 1
         self._last_rows = 0
         self._planned = 0  # the depth of the last plan
         self._run = self._mean_run = _LONGEST_RUN / 2  # rounds of the same plan
         self._rounds = 0
         self._chances: list[float] = []
-        self._rate = 0.0
+        self._rate = self._drafted_rate = 0.0  # the best, and the best that drafts
         # Seconds of a draft step, of rounds with the same depth as before, and of the next round.
         self._drafting = 0.0
         self._steady = self._verifying = [0.0] * (max_depth + 1)
         self._same_rounds = 0  # of one plan, since others were tried
         self._retry = _FIRST_RETRY
-        self._trying = False
+        self._trying = self._watching = False
+        self._watch_seconds = 0.0  # that may be spent on watching
         self._cuts = 0
 
     def plan(self, sequences: int) -> int:
@@ -259,14 +272,14 @@ class AutoDepth:
             verifying + switch * ((sequences * (depth + 1) != self._last_rows) + (depth != best))
             for depth, verifying in enumerate(self._steady)
         ]
-        self._trying = False
+        self._trying = self._watching = False
         self._same_rounds = self._same_rounds + 1 if self._run > 1 else 0
         if best:
             self._retry = _FIRST_RETRY
         # A draft that the drafter is sure of may become longer than planned.
         limit = self._max_depth if best and sequences == 1 else best
         if self._same_rounds < self._retry:
-            return limit
+            return limit or self._watch()
         # Positions further on are known by longer drafts only, and the text may have changed:
         # once in a while they are tried, if they may pay.
         self._same_rounds = 0
@@ -279,6 +292,16 @@ class AutoDepth:
         self._trying = True
         self._rounds = 0  # and what comes of it is thought about
         return depth
+
+    def _watch(self) -> int:
+        """Whether to draft one token in a plain round: it costs no row, and is right or not."""
+        if not self._may_watch or self._drafted_rate < _NEARLY * self._rate:
+            return 0
+        self._watch_seconds += _WATCH * self._steady[0]
+        if self._watch_seconds < self._drafting:
+            return 0
+        self._watch_seconds, self._watching = 0.0, True
+        return 1
 
     def _think(self, sequences: int) -> None:
         """Find the best depth, by what is known now."""
@@ -296,7 +319,7 @@ class AutoDepth:
             for depth, verifying in enumerate(self._steady)
         ]
         rates = token_rates(self._chances, self._drafting, planned)
-        self._rate = max(rates)
+        self._rate, self._drafted_rate = max(rates), max(rates[1:])
         best = rates.index(self._rate)
         if best == self._planned:
             self._run += 1
@@ -323,6 +346,8 @@ class AutoDepth:
 
     def keep(self, confidences: Sequence[float]) -> int:
         """The length to verify; a doubtful end, or all of it, may not be worth its rows."""
+        if self._watching:
+            return 0
         if self._sequences > 1:
             return len(confidences)
         values = self._values(self.acceptance.survivals(confidences))

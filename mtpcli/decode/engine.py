@@ -217,13 +217,16 @@ class Engine:
         requests, owners = [], []
         limit = self.policy.plan(len(sequences)) if self._drafter else 0
         for index, sequence in _by_slot(sequences):
+            sequence.proposals = []
             if not sequence.drafting:
                 continue
             # Of several each has as many rows, or llama.cpp would compute more than one graph: what
             # is drafted beyond a limit is thrown away.
             room = sequence.room if len(sequences) == 1 else sequence.cells_left
             room = min(room, self._target.draft_room(sequence.n_past))
-            found = sequence.found = sequence.lookup.draft(min(self._deepest, room))
+            found = sequence.lookup.draft(min(self._deepest, room))
+            if found.tokens:
+                sequence.proposals.append(found)
             if found.tokens and (taken := self.policy.take(found.source, found.confidences)):
                 drafts[index] = found.cut(taken)
             elif depth := min(limit, room):
@@ -252,7 +255,9 @@ class Engine:
             self.policy.observe_draft(len(requests), steps, seconds)
             self.timings.draft += self._drafter.decode_seconds - decoding
             for owner, draft in zip(owners, made, strict=True):
-                if self._rejects(sequences[owner]):
+                sequence = sequences[owner]
+                sequence.proposals.append(draft)
+                if self._rejects(sequence):
                     # To drop a token for what it is would change what is likely.
                     drafts[owner] = draft
                 else:
@@ -305,14 +310,6 @@ class Engine:
         else:
             tokens = self._accept(sequence, draft, first)
         accepted = len(tokens) - 1
-        if self._drafter and draft.source == self._drafter.name and draft.tokens:
-            self.health.observe(accepted)
-        found, sequence.found = sequence.found, Draft()
-        if found.tokens and found.source != draft.source:
-            # Nobody verified it, but now it is known what it would have been worth.
-            right = common(found.tokens, tokens)
-            confidences = found.confidences[: len(tokens)]
-            self.policy.observe_draft_result(found.source, confidences, right)
         sequence.n_past += len(tokens)
         sequence.hidden[:] = self._target.hidden(first + accepted)
         if padding or accepted < len(draft.tokens):
@@ -326,9 +323,14 @@ class Engine:
                 break
         kept = len(sequence.tokens) - before
         # What is drafted beyond the end is worth as little as what is wrong.
-        right = min(accepted, kept)
-        self.policy.observe_draft_result(draft.source, draft.confidences, right)
-        sequence.stats.add(len(draft.tokens), right, kept, draft.source)
+        sequence.stats.add(len(draft.tokens), min(accepted, kept), kept, draft.source)
+        for proposal in sequence.proposals:
+            # Also of what nobody verified it is known now what it would have been worth.
+            right = common(proposal.tokens, tokens[:kept])
+            confidences = proposal.confidences[: len(tokens)]
+            self.policy.observe_draft_result(proposal.source, confidences, right)
+            if self._drafter and proposal.source == self._drafter.name:
+                self.health.observe(right)
 
     def _accept(self, sequence: Sequence, draft: Draft, first: int) -> list[int]:
         """The target's own tokens along the draft."""

@@ -78,7 +78,7 @@ class Sequence:
             the token limit; `context`: no cell is left.
         stats: what was drafted and accepted.
         lookup: where its tokens stood before, prompt included.
-        found: what followed there, in the round under way.
+        proposals: all that was proposed for the round under way, verified or not.
         constraint: where the text stands in its grammar; closed with the release.
         released: the slot belongs to others again.
     """
@@ -95,7 +95,7 @@ class Sequence:
         self.finish_reason: FinishReason | None = None
         self.stats = SpeculationStats()
         self.lookup = LookupIndex(request.prompt)
-        self.found = Draft()
+        self.proposals: list[Draft] = []
         self.constraint: Constraint | None = None
         self.released = False
         self._n_ctx = n_ctx

@@ -38,16 +38,19 @@ class World:
                 confidences.append(self.chance(dice))
             steps = len(confidences)
             depth = policy.keep(confidences)
-            confidences = confidences[:depth]
-            accepted = 0
-            while accepted < depth and dice.random() < confidences[accepted]:
-                accepted += 1
+            right = 0
+            while right < steps and dice.random() < confidences[right]:
+                right += 1
+            accepted = min(right, depth)
             verify = self.verify[depth] / 1e3 + (self.switch / 1e3 if depth != last else 0)
             draft = steps * self.draft / 1e3
             policy.observe_draft(1, steps, draft)
             policy.observe_verify(depth + 1, verify)
             policy.observe_rest(0.0)
-            policy.observe_draft_result("mtp", confidences, accepted)
+            seen = (
+                accepted + 1
+            )  # tokens of the text, which tell what a draft's first ones are worth
+            policy.observe_draft_result("mtp", confidences[:seen], min(right, seen))
             tokens += accepted + 1
             seconds += draft + verify
             depths.append(depth)
@@ -98,6 +101,31 @@ def test_nothing_is_drafted_where_nothing_pays_but_it_is_tried_again() -> None:
     # The text changes, and drafts become right: that is noticed within the longest pause.
     _, depths = World(FOURS, draft=5.0, chance=always(0.99)).run(policy, 600)
     assert 0 not in depths[300:]
+
+
+def test_where_drafting_nearly_pays_it_is_watched_what_drafts_are_worth() -> None:
+    """One that was unlucky at first learns soon that it was."""
+    world = World(FOURS, draft=1.5, chance=always(0.85))
+    plain = {True: 0, False: 0}
+    for watch, seed in itertools.product(plain, range(40)):
+        policy = AutoDepth(world.measured().costs, watch=watch)
+        policy.plan(1)
+        for _ in range(6):
+            policy.observe_draft_result("mtp", [0.85], 0)
+        _, depths = world.run(policy, 300, seed)
+        plain[watch] += depths.count(0)
+    assert 0 < plain[True] < 0.9 * plain[False]
+
+
+def test_watching_costs_next_to_nothing_where_drafts_are_worth_nothing() -> None:
+    watched, rounds = 0, 2000
+    world = World(FOURS, draft=1.5, chance=always(0.0))
+    policy = world.measured()
+    for _ in range(rounds):
+        limit = policy.plan(1)
+        watched += limit == 1 and policy.keep([0.5]) == 0
+        policy.observe_draft_result("mtp", [0.5] * min(1, limit), 0)
+    assert watched < 0.01 * rounds
 
 
 def test_one_more_row_is_taken_where_it_is_cheaper() -> None:
