@@ -188,9 +188,11 @@ class FakeDrafter:
                 position,
                 constraint=constraint,
                 recent=recent,
+                sharpness=request.sharpness,
             )
             token = drawn.token
             draft.kept.append(drawn.kept)
+            draft.rivals.append(drawn.rivals)
             if constraint:
                 constraint.accept(token)
             wrong = position in self._wrong

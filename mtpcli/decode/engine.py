@@ -18,6 +18,7 @@ from mtpcli.decode.exact import fit
 from mtpcli.decode.health import DrafterHealth
 from mtpcli.decode.metrics import Timings
 from mtpcli.decode.sequence import TARGET, Request, Sequence
+from mtpcli.decode.sharpness import Sharpness
 from mtpcli.decode.slots import Slots, common
 from mtpcli.decode.target import FloatArray, Target
 from mtpcli.errors import InputError, MtpError
@@ -35,6 +36,7 @@ class Engine:
         n_ctx: tokens that a sequence may have.
         timings: seconds by phase since the engine was made.
         health: of the drafter; its notices are for the user.
+        sharpness: of drafts of sampled text; all sequences teach it.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Engine:
         self.policy = policy
         self._is_end = is_end
         self._slots = Slots(target)
+        self.sharpness = Sharpness()
         self.timings = Timings()
         self.health = DrafterHealth()
 
@@ -241,6 +244,7 @@ class Engine:
                         sampling=self._draft_sampling(sequence),
                         constraint=sequence.constraint,
                         recent=sequence.recent(),
+                        sharpness=None if self._rejection else self.sharpness,
                     )
                 )
         if self._drafter and requests:
@@ -329,6 +333,9 @@ class Engine:
             right = common(proposal.tokens, tokens[:kept])
             confidences = proposal.confidences[: len(tokens)]
             self.policy.observe_draft_result(proposal.source, confidences, right)
+            for token, rivals in zip(tokens, proposal.rivals, strict=False):
+                if rivals:
+                    self.sharpness.observe(rivals, token)
             if self._drafter and proposal.source == self._drafter.name:
                 self.health.observe(right)
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtpcli.config import SamplingConfig
+from mtpcli.decode.sharpness import FACTORS, Sharpness
 from mtpcli.errors import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -227,11 +228,19 @@ def _mix(x: int) -> int:
 
 
 class Drawn(NamedTuple):
-    """A token, its probability, and what it was drawn from (None if it was the most likely one)."""
+    """A drafted token.
+
+    Attributes:
+        token: its id.
+        probability: its own, 0 to 1.
+        kept: what it was drawn from; None if it was the most likely one.
+        rivals: what each of the factors of `sharpness` would have drawn, if not all the same.
+    """
 
     token: int
     probability: float
     kept: Distribution | None
+    rivals: Sequence[int] | None = None
 
 
 def choose(
@@ -270,8 +279,13 @@ def draw(
     ids: IdArray | None = None,
     constraint: Constraint | None = None,
     recent: Sequence[int] = (),
+    sharpness: Sharpness | None = None,
 ) -> Drawn:
-    """What `choose` gives, with its probability: among what is kept, or among all if greedy."""
+    """What `choose` gives, with its probability: among what is kept, or among all if greedy.
+
+    Args:
+        sharpness: above temperature 0, how far to trust these logits as a guess of the target's.
+    """
     if config.temperature == 0:
         _penalise(logits, config, ids, recent)
         best = greedy(logits, _allowed(constraint, ids))
@@ -283,8 +297,15 @@ def draw(
     kept = candidates(logits, config, ids, constraint, recent)
     if kept.ids.size == 1:
         return Drawn(int(kept.ids[0]), 1.0, kept)
-    at = _pick(kept, config.seed, position)
-    return Drawn(int(kept.ids[at]), float(kept.probabilities()[at]), kept)
+    noise, rivals = gumbel(kept.ids, config.seed, position), None
+    if sharpness is None:
+        at = int((kept.logits + noise).argmax())
+    else:
+        places = (np.multiply.outer(FACTORS, kept.logits) + noise).argmax(axis=1).tolist()
+        at = places[sharpness.best]
+        if any(place != at for place in places):
+            rivals = kept.ids[places].tolist()
+    return Drawn(int(kept.ids[at]), float(kept.probabilities()[at]), kept, rivals)
 
 
 def candidates(
@@ -302,14 +323,9 @@ def candidates(
 
 def pick(kept: Distribution, seed: int, position: int) -> int:
     """The token that the noise of `position` picks."""
-    return int(kept.ids[_pick(kept, seed, position)])
-
-
-def _pick(kept: Distribution, seed: int, position: int) -> int:
-    """Its place among those that are kept."""
     if kept.ids.size == 1:
-        return 0
-    return int((kept.logits + gumbel(kept.ids, seed, position)).argmax())
+        return int(kept.ids[0])
+    return int(kept.ids[(kept.logits + gumbel(kept.ids, seed, position)).argmax()])
 
 
 def uniform(seed: int, position: int) -> float:

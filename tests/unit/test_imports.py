@@ -28,7 +28,8 @@ class Rule:
 
 
 PURE = tuple(
-    f"mtpcli.decode.{name}" for name in ("verify", "sampling", "acceptance", "depth", "metrics")
+    f"mtpcli.decode.{name}"
+    for name in ("verify", "sampling", "sharpness", "acceptance", "depth", "metrics")
 )
 RULES = [
     Rule(
@@ -82,7 +83,12 @@ RULES = [
             "acceptance, sampling, depth and figures are pure",
             module,
             ("mtpcli", "convert", "os", "io", "pathlib", "sys", "time", "random"),
-            allowed=("mtpcli.errors", "mtpcli.config", "mtpcli.decode.acceptance"),
+            allowed=(
+                "mtpcli.errors",
+                "mtpcli.config",
+                "mtpcli.decode.acceptance",
+                "mtpcli.decode.sharpness",
+            ),
         )
         for module in PURE
     ),

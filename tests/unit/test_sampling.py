@@ -7,6 +7,7 @@ import pytest
 
 from mtpcli.config import SamplingConfig
 from mtpcli.decode.sampling import choose, distribution, draw, greedy, gumbel, uniform
+from mtpcli.decode.sharpness import FACTORS, Sharpness
 from mtpcli.errors import ModelError
 
 
@@ -112,13 +113,31 @@ def test_draw_is_choose_with_its_probability(temperature: float) -> None:
     ids = np.array([7, 5, 3, 1])
     for position in range(50):
         logits = random.standard_normal(4).astype(np.float32)
-        token, probability, kept_from = draw(logits, config, position, ids)
+        token, probability, kept_from, _ = draw(logits, config, position, ids)
         assert (kept_from is None) == (temperature == 0)
         assert token == choose(logits, config, position, ids)
         kept = np.sort(logits)[::-1][: 4 if temperature == 0 else 3]
         weights = np.exp(kept - kept[0])
         chosen = logits[ids.tolist().index(token)]
         assert probability == pytest.approx(np.exp(chosen - kept[0]) / weights.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("best", range(len(FACTORS)))
+def test_a_sharper_draw_trusts_the_logits_more_than_the_noise(best: int) -> None:
+    sharpness, rivalries = Sharpness(), 0
+    sharpness.best = best
+    dice = np.random.default_rng(5)
+    for position in range(200):
+        logits = dice.standard_normal(30).astype(np.float32)
+        config = SamplingConfig(seed=9, temperature=0.8, top_k=12, top_p=0.9)
+        kept = distribution(logits, config)
+        noise = gumbel(kept.ids, config.seed, position)
+        rivals = [int(kept.ids[(factor * kept.logits + noise).argmax()]) for factor in FACTORS]
+        drawn = draw(logits, config, position, sharpness=sharpness)
+        assert drawn.token == rivals[best]
+        assert drawn.rivals == (rivals if len(set(rivals)) > 1 else None)
+        rivalries += drawn.rivals is not None
+    assert 20 < rivalries < 180
 
 
 def test_min_p_is_a_share_of_the_best() -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mtpcli.config import SamplingConfig
 from mtpcli.decode.constraint import Constraint
 from mtpcli.decode.sampling import Distribution
+from mtpcli.decode.sharpness import Sharpness
 
 
 @dataclass(slots=True)
@@ -28,6 +29,7 @@ class DraftRequest:
         constraint: what may follow the last token. It is the sequence's own: a draft that goes by
             it works on a clone. One that does not is right too, and accepted less often.
         recent: the last tokens, where penalties look at them.
+        sharpness: how far to trust the drafter, where its drafts get the target's noise.
     """
 
     seq: int
@@ -38,6 +40,7 @@ class DraftRequest:
     sampling: SamplingConfig
     constraint: Constraint | None = None
     recent: Sequence[int] = ()
+    sharpness: Sharpness | None = None
 
 
 @dataclass(slots=True)
@@ -49,19 +52,25 @@ class Draft:
         confidences: how sure the drafter was of each: its own probability, 0 to 1.
         source: name of the drafter.
         kept: what each was drawn from, if it was drawn.
+        rivals: what would have been drafted in their places with more or less sharpness.
     """
 
     tokens: list[int] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
     source: str = ""
     kept: list[Distribution | None] = field(default_factory=list)
+    rivals: list[Sequence[int] | None] = field(default_factory=list)
 
     def cut(self, length: int) -> Draft:
         """The first so many of them."""
         if length >= len(self.tokens):
             return self
         return Draft(
-            self.tokens[:length], self.confidences[:length], self.source, self.kept[:length]
+            self.tokens[:length],
+            self.confidences[:length],
+            self.source,
+            self.kept[:length],
+            self.rivals[:length],
         )
 
 

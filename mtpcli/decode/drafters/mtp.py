@@ -79,6 +79,7 @@ class MtpDrafter:
                 draft.tokens.append(drawn.token)
                 draft.confidences.append(drawn.probability)
                 draft.kept.append(drawn.kept)
+                draft.rivals.append(drawn.rivals)
                 if len(draft.tokens) < request.depth and go_on(draft.confidences):
                     batch.token[len(going)] = drawn.token
                     embd[len(going)] = self._hidden(row)
@@ -101,7 +102,9 @@ class MtpDrafter:
             ids, logits = self._head.logits(self._context.state(row))
             self._count_head(perf_counter() - started)
         recent = [*request.recent, *drafted] if request.recent else ()
-        return sampling.draw(logits, request.sampling, position, ids, constraint, recent)
+        return sampling.draw(
+            logits, request.sampling, position, ids, constraint, recent, request.sharpness
+        )
 
     def _hidden(self, row: int) -> FloatArray:
         if self._head is None:
