@@ -21,9 +21,13 @@ from mtpcli.llama import child
 
 # Skips the try: for files that are known to be sound where there is no cache to remember it in.
 TRUST = "MTPCLI_TRUST_FILES"
-_PATIENCE = 60.0
+# Seconds of the processor: a paused or busy machine makes no file a damaged one.
+_PATIENCE = 60
+# Seconds by the clock beyond that, for what waits for ever and computes nothing.
+_SAFETY_NET = 1800.0
 _SLOWEST_DISK = 20e6  # bytes per second
 _ROUNDS = 2
+_ENDLESS = -getattr(signal, "SIGXCPU", 24)
 
 
 def ensure_tried(target: Path, drafter: Path | None) -> None:
@@ -40,11 +44,10 @@ def ensure_tried(target: Path, drafter: Path | None) -> None:
     if mark.exists():
         return
     names = " with ".join(str(path) for path in files)
-    seconds = _PATIENCE + sum(path.stat().st_size for path in files) / _SLOWEST_DISK
-    try:
-        code, said = _try(files, seconds)
-    except subprocess.TimeoutExpired:
-        raise ModelError(f"llama.cpp does not get done with {names}: is it damaged?") from None
+    seconds = _PATIENCE + int(sum(path.stat().st_size for path in files) / _SLOWEST_DISK)
+    code, said = _try(files, seconds)
+    if code == _ENDLESS:
+        raise ModelError(f"llama.cpp does not get done with {names}: is it damaged?")
     if code < 0 and code != -signal.SIGKILL:  # that is how a machine short of memory ends it
         name = signal.Signals(-code).name
         why = f"{name}: {said}" if said else name
@@ -55,17 +58,24 @@ def ensure_tried(target: Path, drafter: Path | None) -> None:
             mark.touch()
 
 
-def _try(files: list[Path], seconds: float) -> tuple[int, str]:
-    """The exit code of a try, negative for a signal, and the last line that it said."""
+def _try(files: list[Path], seconds: int) -> tuple[int, str]:
+    """The exit code of a try, negative for a signal, and the last line that it said.
+
+    `_ENDLESS` is that of one that took longer than `seconds` of the processor, or for ever.
+    """
     started = child.running(
         "mtpcli.trial",
+        str(seconds),
         *map(str, files),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env={TRUST: "1"},
     )
     with started as process:
-        _, said = process.communicate(timeout=seconds)
+        try:
+            _, said = process.communicate(timeout=seconds + _SAFETY_NET)
+        except subprocess.TimeoutExpired:
+            return _ENDLESS, ""
     lines = said.decode("utf-8", "replace").strip().splitlines()
     return process.returncode, lines[-1].rpartition("/")[2][:200] if lines else ""
 
@@ -86,13 +96,17 @@ def _mark(files: list[Path]) -> Path:
 
 
 def main() -> int:
-    """Load the files named by the arguments and write a few tokens; 3 for a known error."""
-    child.begin()
+    """Load files and write a few tokens; 3 for a known error.
+
+    The arguments are the seconds of the processor that it may take, and the files' names.
+    """
+    seconds, *files = sys.argv[1:]
+    child.begin(int(seconds))
     from mtpcli.config import DraftConfig, RuntimeConfig, SamplingConfig
     from mtpcli.errors import MtpError
     from mtpcli.session import PairPaths, Session
 
-    target, *drafter = map(Path, sys.argv[1:])
+    target, *drafter = map(Path, files)
     paths = PairPaths(target, drafter[0] if drafter else None)
     # On the CPU, the weights only mapped: it takes no memory from what may fit on a GPU alone.
     runtime = RuntimeConfig(64, threads=1, devices=("cpu",), repack=False)

@@ -49,13 +49,16 @@ def running(
         os.close(writing)
 
 
-def begin() -> None:
-    """Watch the parent, and leave no core file."""
+def begin(processor_seconds: int | None = None) -> None:
+    """Watch the parent, leave no core file, and end by SIGXCPU after so much computing."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(ImportError):  # Windows
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        for limit, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_CPU, processor_seconds)):
+            hard = resource.getrlimit(limit)[1]
+            if value is not None and (hard == resource.RLIM_INFINITY or value <= hard):
+                resource.setrlimit(limit, (value, hard))
 
 
 def _end_with_parent() -> None:

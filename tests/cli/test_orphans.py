@@ -32,8 +32,11 @@ if any("from mtpcli." in word for word in sys.orig_argv):
             heard(level, text, data)
             if os.environ["LINE"].encode() in text:
                 os.write(pipe, b".")
-                while True:
-                    ctypes.CDLL(None).pause()
+                seconds = os.environ["SECONDS"]
+                if seconds == "computes":
+                    while True:
+                        pass
+                ctypes.CDLL(None).sleep(int(seconds))
         return make(hear)
     llama_cpp.llama_log_callback = stuck
 """
@@ -55,8 +58,13 @@ class Stuck:
         self._pipe = os.open(folder / "pipe", os.O_RDONLY | os.O_NONBLOCK)
         self._folder = folder
 
-    def start(self, line: str, *command: str | Path) -> subprocess.Popen[bytes]:
-        """Start it; the child will be stuck where llama.cpp logs a line with `line` in it."""
+    def start(
+        self, line: str, *command: str | Path, seconds: str = "1000"
+    ) -> subprocess.Popen[bytes]:
+        """Start it; the child will be stuck where llama.cpp logs a line with `line` in it.
+
+        There it waits for so many seconds, or "computes" for ever.
+        """
         folder = self._folder
         return subprocess.Popen(
             [sys.executable, *map(str, command)],
@@ -72,6 +80,7 @@ class Stuck:
                 "MTPCLI_TRUST_FILES": "",
                 "PIPE": str(folder / "pipe"),
                 "LINE": line,
+                "SECONDS": seconds,
             },
         )
 
@@ -130,11 +139,17 @@ def test_the_try_of_a_file_ends_with_the_one_who_asked(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_file_that_llama_cpp_does_not_get_done_with(stuck: Stuck, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("patience", "seconds"), [("_PATIENCE = trial._SAFETY_NET", "1000"), ("_PATIENCE", "computes")]
+)
+def test_a_file_that_llama_cpp_does_not_get_done_with(
+    stuck: Stuck, tmp_path: Path, patience: str, seconds: str
+) -> None:
     model = convert_pair(snapshots.write_target(tmp_path / "small"), None, tmp_path, "q8_0")[0]
     before = sorted(tmp_path.rglob("*"))
-    code = "from mtpcli import __main__, trial\ntrial._PATIENCE = 2\n__main__.main()"
-    process = stuck.start("llama_model_loader", "-c", code, "generate", "Hi", "-m", model)
+    code = f"from mtpcli import __main__, trial\ntrial.{patience} = 1\n__main__.main()"
+    command: list[str | Path] = ["-c", code, "generate", "Hi", "-m", model]
+    process = stuck.start("llama_model_loader", *command, seconds=seconds)
     stdout, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stdout) == (3, b"")
     said = f"error: llama.cpp does not get done with {model}: is it damaged?\n"
@@ -142,6 +157,17 @@ def test_a_file_that_llama_cpp_does_not_get_done_with(stuck: Stuck, tmp_path: Pa
     while stuck.wait():  # it was stuck, and is gone
         pass
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_paused_makes_no_file_a_damaged_one(stuck: Stuck, tmp_path: Path) -> None:
+    model = convert_pair(snapshots.write_target(tmp_path / "small"), None, tmp_path, "q8_0")[0]
+    code = "from mtpcli import __main__, trial\ntrial._PATIENCE = 5\n__main__.main()"
+    options = ["--raw", "-n", "2", "--threads", "1", "--ctx", "64"]
+    command: list[str | Path] = ["-c", code, "generate", "a", "-m", model, *options]
+    process = stuck.start("loaded meta data", *command, seconds="8")
+    _, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stderr) == (0, b"")
 
 
 def test_children_run_nothing_of_the_current_folder(tmp_path: Path) -> None:
