@@ -11,6 +11,7 @@ from mtpcli.chat.talk import Pieces, Talk
 from mtpcli.cli import chat_commands
 from mtpcli.cli.chat_screen import Interruptible, Screen, deaf_to_interrupts
 from mtpcli.errors import InputError, MtpError, UsageError
+from mtpcli.llama import abort
 
 if TYPE_CHECKING:
     from mtpcli.cli.chat_input import Input
@@ -43,9 +44,12 @@ class Chat:
         """Until the end of input, or until the user leaves."""
         self._warn()
         try:
-            with deaf_to_interrupts() if self.interactive else nullcontext():
+            with (
+                deaf_to_interrupts() if self.interactive else nullcontext(),
+                abort.before_end(self._keep),
+            ):
                 self._run(source)
-        except (SystemExit, OSError):  # a signal, or a terminal that is gone
+        except (SystemExit, Exception):  # a signal, a terminal that is gone, or a bug
             self._keep()
             raise
 

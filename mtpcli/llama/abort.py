@@ -12,11 +12,13 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 # Lets the process die of SIGABRT all the same, for whoever started it to find out.
 KEEP = "MTPCLI_KEEP_ABORT"
+# The cursor, which progress bars hide, and pasted text without the marks that a chat asks for.
+_AS_FOUND = b"\x1b[?25h\x1b[?2004l"
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)
 try:
@@ -41,6 +43,20 @@ def explain_by(explain: Callable[[str], str]) -> None:
     """Choose what makes a line of an abort's message."""
     global _explain
     _explain = explain
+
+
+_farewell: Callable[[], None] | None = None
+
+
+@contextlib.contextmanager
+def before_end(farewell: Callable[[], None]) -> Iterator[None]:
+    """Call this first if the process is ended within the block; it must leave llama.cpp alone."""
+    global _farewell
+    _farewell = farewell
+    try:
+        yield
+    finally:
+        _farewell = None
 
 
 def watch(library: Any) -> None:
@@ -76,10 +92,15 @@ def _file_changed(number: int) -> None:
 def _end(line: str) -> NoReturn:
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
-    with contextlib.suppress(OSError):
-        show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
-        os.write(2, f"{show_cursor}error: {' '.join(line.split())}\n".encode())
     if _terminal:
         with contextlib.suppress(termios.error):
             termios.tcsetattr(0, termios.TCSANOW, _terminal)
+    with contextlib.suppress(OSError):
+        if os.isatty(2):
+            os.write(2, _AS_FOUND)
+    if _farewell:
+        with contextlib.suppress(Exception):
+            _farewell()
+    with contextlib.suppress(OSError):
+        os.write(2, f"error: {' '.join(line.split())}\n".encode())
     os._exit(3)

@@ -179,6 +179,25 @@ def test_no_colour(start: Start) -> None:
         assert set(re.findall(r"\x1b\[[\d;]*m", terminal.raw)) == {"\x1b[0m"}
 
 
+def test_a_model_file_that_is_cut_takes_no_conversation_along(
+    start: Start, demo_pair: Pair, tmp_path: Path
+) -> None:
+    model = tmp_path / "model.gguf"
+    model.write_bytes(demo_pair.target.read_bytes())
+    with start("--temperature", "0", "-n", "8", "-m", str(model), "--no-draft") as terminal:
+        terminal.expect("/help lists")
+        terminal.press("Hello!" + ENTER)
+        terminal.expect("tokens/s .* context")
+        os.truncate(model, 4096)
+        terminal.press("Are you there?" + ENTER)
+        assert terminal.close() == 3
+        terminal.expect("to go on with this conversation: mtpcli chat --load")
+        terminal.expect("\nerror: a file that is mapped into memory cannot be read")
+        assert terminal.raw.rindex("\x1b[?2004l") > terminal.raw.rfind("\x1b[?2004h")
+    user, answer = saved(tmp_path / "XDG_STATE_HOME" / "mtpcli" / "interrupted.json")
+    assert user["content"] == "Hello!" and answer["content"].startswith("Hello!")
+
+
 @pytest.mark.parametrize(
     ("number", "answering"),
     [(signal.SIGTERM, True), (signal.SIGHUP, False), (None, True)],

@@ -23,7 +23,7 @@ STUCK = """
 import sys
 if any("from mtpcli." in word for word in sys.orig_argv):
     import ctypes, os, signal
-    signal.alarm(100)  # should the test fail
+    signal.alarm(1000)  # should the test fail
     pipe = os.open(os.environ["PIPE"], os.O_WRONLY)
     from llama_cpp import llama_cpp
     make = llama_cpp.llama_log_callback
