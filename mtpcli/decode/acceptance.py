@@ -12,6 +12,8 @@ from mtpcli.config import MAX_DRAFT_DEPTH
 # A first guess, for drafts nobody has seen verified. What is usual counts for as much as some
 # observations of the text at hand.
 _FIRST_GUESS, _GUESS_WEIGHT, _USUAL_WEIGHT = 0.75, 1.0, 4.0
+# For a position beyond the first, the one before it tells more than what is usual.
+_NEIGHBOUR_WEIGHT = 8.0
 # What is kept per observation. Text changes its nature within some 100 rounds; what a drafter's
 # confidence means changes slowly, and a noisy estimate of it would cut good drafts.
 _KEEP_POSITION, _KEEP_CONFIDENCE, _KEEP_USUAL = 0.99, 0.995, 0.999
@@ -124,7 +126,7 @@ class Acceptance:
         for usual, odds, rate in zip(self._usual_at, self._usual_odds, self._at, strict=True):
             value = 1 / (1 + math.exp(-odds - lift)) if lift else usual
             if rate.count:
-                value = rate.value(value, _USUAL_WEIGHT)
+                value = rate.value(value, _NEIGHBOUR_WEIGHT if values else _USUAL_WEIGHT)
                 lift = _log_odds(value) - odds
             values.append(value)
         self._by_position, self._stale = values, False
