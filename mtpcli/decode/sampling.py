@@ -232,7 +232,7 @@ class Drawn(NamedTuple):
 
     Attributes:
         token: its id.
-        probability: its own, 0 to 1.
+        probability: its own, 0 to 1, at the sharpness that it was drawn with.
         kept: what it was drawn from; None if it was the most likely one.
         rivals: what each of the factors of `sharpness` would have drawn, if not all the same.
     """
@@ -297,15 +297,17 @@ def draw(
     kept = candidates(logits, config, ids, constraint, recent)
     if kept.ids.size == 1:
         return Drawn(int(kept.ids[0]), 1.0, kept)
-    noise, rivals = gumbel(kept.ids, config.seed, position), None
+    noise = gumbel(kept.ids, config.seed, position)
     if sharpness is None:
         at = int((kept.logits + noise).argmax())
-    else:
-        places = (np.multiply.outer(FACTORS, kept.logits) + noise).argmax(axis=1).tolist()
-        at = places[sharpness.best]
-        if any(place != at for place in places):
-            rivals = kept.ids[places].tolist()
-    return Drawn(int(kept.ids[at]), float(kept.probabilities()[at]), kept, rivals)
+        return Drawn(int(kept.ids[at]), float(kept.probabilities()[at]), kept)
+    sharp = np.multiply.outer(FACTORS, kept.logits)
+    places = (sharp + noise).argmax(axis=1).tolist()
+    at = places[sharpness.best]
+    rivals = kept.ids[places].tolist() if any(place != at for place in places) else None
+    believed = sharp[sharpness.best]
+    weights = np.exp(believed - believed[0])
+    return Drawn(int(kept.ids[at]), float(weights[at] / weights.sum()), kept, rivals)
 
 
 def candidates(

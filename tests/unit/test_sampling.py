@@ -135,6 +135,9 @@ def test_a_sharper_draw_trusts_the_logits_more_than_the_noise(best: int) -> None
         rivals = [int(kept.ids[(factor * kept.logits + noise).argmax()]) for factor in FACTORS]
         drawn = draw(logits, config, position, sharpness=sharpness)
         assert drawn.token == rivals[best]
+        weights = np.exp(FACTORS[best] * kept.logits)
+        chance = weights[kept.ids == drawn.token].item() / weights.sum()
+        assert drawn.probability == pytest.approx(chance)
         assert drawn.rivals == (rivals if len(set(rivals)) > 1 else None)
         rivalries += drawn.rivals is not None
     assert 20 < rivalries < 180
