@@ -227,6 +227,7 @@ class AutoDepth:
     Attributes:
         costs: measured before, and refined by every round.
         acceptance: of the drafter, estimated while running.
+        watch: whether drafts that are not verified are compared with the text.
     """
 
     def __init__(
@@ -242,7 +243,7 @@ class AutoDepth:
         self.acceptance = Acceptance(costs.usual.setdefault(_DRAFTER, Usual()))
         self._free: dict[str, Acceptance] = {}  # of what is proposed without a drafter
         self._max_depth = max_depth
-        self._may_watch = watch
+        self.watch = watch
         self._sequences = 1
         self._last_rows = 0
         self._planned = 0  # the depth of the last plan
@@ -295,7 +296,7 @@ class AutoDepth:
 
     def _watch(self) -> int:
         """Whether to draft one token in a plain round: it costs no row, and is right or not."""
-        if not self._may_watch or self._drafted_rate < _NEARLY * self._rate:
+        if not self.watch or self._drafted_rate < _NEARLY * self._rate:
             return 0
         self._watch_seconds += _WATCH * self._steady[0]
         if self._watch_seconds < self._drafting:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mtpcli.config import DraftConfig, RuntimeConfig
-from mtpcli.decode.depth import Costs, Curve
+from mtpcli.decode.depth import AutoDepth, Costs, Curve
 from mtpcli.llama import context
 from mtpcli.llama import lib as llama
 from mtpcli.session import PairPaths, Session
@@ -126,3 +126,15 @@ def test_the_drafter_gets_the_threads_that_are_known_to_be_best(
     runtime = RuntimeConfig(n_ctx=256, threads=2)
     with Session(PairPaths(demo_pair.target, demo_pair.drafter), DraftConfig(depth), runtime):
         assert given == [1]
+
+
+@pytest.mark.parametrize("rejection", [False, True])
+def test_drafts_that_may_be_rejected_are_not_judged_by_comparing(
+    demo_pair: Pair, rejection: bool
+) -> None:
+    """They are sampled by themselves: what differs from the text might have been accepted."""
+    draft, runtime = DraftConfig(rejection=rejection), RuntimeConfig(n_ctx=256, threads=1)
+    with Session(PairPaths(demo_pair.target, demo_pair.drafter), draft, runtime) as session:
+        policy = session.engine.policy
+        assert isinstance(policy, AutoDepth)
+        assert policy.watch is not rejection

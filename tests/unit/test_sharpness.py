@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from mtpcli.config import SamplingConfig
 from mtpcli.decode.depth import FixedDepth
+from mtpcli.decode.drafters.base import Draft, DraftRequest, GoOn
 from mtpcli.decode.engine import Engine
 from mtpcli.decode.sequence import Request
 from mtpcli.decode.sharpness import Sharpness
@@ -46,6 +49,22 @@ def test_drafts_are_as_sharp_as_their_drafter_is_unsure(sureness: float) -> None
     learnt = right(None)
     assert learnt > 0.93 * max(right(factor) for factor in range(3))
     assert learnt > 1.1 * min(right(factor) for factor in range(3))
+
+
+@pytest.mark.parametrize("rejection", [False, True])
+def test_drafts_that_may_be_rejected_are_as_likely_as_the_drafter_says(rejection: bool) -> None:
+    asked: list[Sharpness | None] = []
+
+    class Asked(FakeDrafter):
+        def draft(self, requests: Sequence[DraftRequest], go_on: GoOn) -> list[Draft]:
+            asked.extend(request.sharpness for request in requests)
+            return super().draft(requests, go_on)
+
+    target = FakeTarget()
+    policy = FixedDepth(2)
+    with Engine(target, Asked(target), policy, lambda token: False, rejection=rejection) as engine:
+        engine.generate([Request([1], SamplingConfig(), ListStream(), 9)])
+        assert {*asked} == {None if rejection else engine.sharpness}
 
 
 class Constant(Sharpness):
