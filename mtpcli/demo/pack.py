@@ -22,20 +22,20 @@ def embedded_pair(cache: Path | None = None) -> tuple[Path, Path]:
         InputError: they cannot be kept there.
     """
     from convert import convert_model
+    from convert.errors import TakenError, WriteError
 
     folder = (cache or _user_cache()) / f"embedded-{_version()}"
     target, drafter = folder / _TARGET, folder / _DRAFTER
     if not (target.exists() and drafter.exists()):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+            # Another process may pack at the same time: each writes whole files and renames them.
+            convert_model(SNAPSHOTS / "target", target, "q8_0", force=True)
+            convert_model(SNAPSHOTS / "drafter", drafter, "q8_0", force=True)
+        except (WriteError, TakenError) as error:
             raise InputError(
-                f"cannot keep the embedded pair in {folder}: {error.strerror}; let XDG_CACHE_HOME "
+                f"cannot keep the embedded pair: {error}; let XDG_CACHE_HOME "
                 "name a folder that can be written, or name a model with -m"
             ) from None
-        # Another process may pack at the same time: each writes whole files and renames them.
-        convert_model(SNAPSHOTS / "target", target, "q8_0", force=True)
-        convert_model(SNAPSHOTS / "drafter", drafter, "q8_0", force=True)
     return target, drafter
 
 

@@ -43,7 +43,8 @@ def plan(
 
     Raises:
         UsageError: there is no such model or quant, or the context is longer than the model's.
-        ModelError: the file cannot be read, or there is no room for the samples.
+        ModelError: the file cannot be read.
+        InputError: there is no room for the samples.
     """
     from mtpcli.errors import UsageError
     from mtpcli.llama.lib import default_threads

@@ -20,7 +20,7 @@ from mtpcli.decode.drafters.mtp import MtpDrafter
 from mtpcli.decode.drafters.ordered_head import load_ordered_head
 from mtpcli.decode.engine import Engine
 from mtpcli.decode.sequence import Request
-from mtpcli.errors import ModelError
+from mtpcli.errors import InputError
 from mtpcli.llama.context import DrafterContext, TargetContext
 from mtpcli.llama.gguf import read_metadata
 from mtpcli.llama.model import Model
@@ -75,7 +75,7 @@ def measure(subject: Subject, threads: int = 0, progress: Progress | None = None
         progress: told what is under way, and which share of all is done.
 
     Raises:
-        ModelError: the disk is too small for the samples.
+        InputError: the samples cannot be kept anywhere.
     """
     started, say = perf_counter(), progress or (lambda what, share: None)
     target, drafter = subject.target, subject.drafter
@@ -244,14 +244,19 @@ def _folder(size: int) -> Iterator[Path]:
     In the user's cache rather than in the system's folder for such files, which may be in memory.
     """
     cache = user_cache_path("mtpcli", appauthor=False)
-    cache.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(cache).free
-    if size + _SPARE > free:
-        raise ModelError(
-            f"measuring takes {size / 1e9:.1f} GB in {cache}, where {free / 1e9:.1f} GB are free: "
-            "set XDG_CACHE_HOME to a folder on a larger disk, or use --no-measure"
-        )
-    with tempfile.TemporaryDirectory(prefix="plan-", dir=cache) as name:
+    way_out = "let XDG_CACHE_HOME name another folder, or use --no-measure"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix="plan-", dir=cache)
+    except OSError as error:
+        raise InputError(f"cannot measure in {cache}: {error.strerror}; {way_out}") from None
+    with folder as name:
+        free = shutil.disk_usage(name).free
+        if size + _SPARE > free:
+            raise InputError(
+                f"measuring takes {size / 1e9:.1f} GB in {cache}, "
+                f"where {free / 1e9:.1f} GB are free; {way_out}"
+            )
         yield Path(name)
 
 

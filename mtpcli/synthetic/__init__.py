@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtpcli.errors import ModelError, UsageError
+from mtpcli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from mtpcli.synthetic.shapes import Shape
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Changes with what is built, so that a stale file is never used.
 _FORMAT = 1
 _SPARE = 1 << 28  # bytes to leave free on the disk
+_WAY_OUT = "let XDG_CACHE_HOME name a folder that can be written and has room"
 
 Progress = Callable[[int, int], None]
 
@@ -65,9 +66,9 @@ def made_up_pair(
 
     Raises:
         UsageError: there is no such shape, type or acceptance.
-        ModelError: the disk is too small for them.
+        InputError: they cannot be written there.
     """
-    from convert import ConvertError
+    from convert.errors import WriteError
     from convert.quantize import OUTTYPES
 
     shape = _known(shape)
@@ -85,8 +86,8 @@ def made_up_pair(
     )
     try:
         _build(shape, quant, pair, progress or (lambda done, total: None))
-    except ConvertError as error:
-        raise ModelError(str(error)) from None
+    except WriteError as error:
+        raise InputError(f"{error}; {_WAY_OUT}") from None
     return pair
 
 
@@ -155,9 +156,9 @@ def _check_disk(folder: Path, size: int, shape: Shape) -> None:
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if size + _SPARE > free:
-        raise ModelError(
+        raise InputError(
             f"made-up {shape.name} files take {size / 1e9:.1f} GB in {folder}, "
-            f"where {free / 1e9:.1f} GB are free: set XDG_CACHE_HOME to a folder on a larger disk"
+            f"where {free / 1e9:.1f} GB are free; {_WAY_OUT}"
         )
 
 

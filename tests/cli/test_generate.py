@@ -161,9 +161,14 @@ def test_the_context_ends_a_generation(generate: Run) -> None:
     assert usage["prompt_tokens"] + usage["completion_tokens"] == 61
 
 
-def test_a_cache_that_cannot_be_written_is_told(run_here: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command", ["generate x", "bench --synthetic e2b", "plan e2b"], ids=lambda line: line.split()[0]
+)
+def test_a_cache_that_cannot_be_written_is_told(
+    run_here: Run, tmp_path: Path, command: str
+) -> None:
     (tmp_path / "cache").touch()
-    result = run_here("generate", "x")
+    result = run_here(*command.split())
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (4, "", 1)
     assert "Not a directory" in result.stderr and "XDG_CACHE_HOME" in result.stderr
 
