@@ -107,9 +107,7 @@ def batch(
         bool, typer.Option("--raw", help="No chat template: continue each text as it is.")
     ] = False,
     max_tokens: options.MaxTokens = None,
-    stop: Annotated[
-        list[str] | None, typer.Option(help="End answers before this text. Repeatable.")
-    ] = None,
+    stop: options.Stop = None,
     json_schema: options.JsonSchema = None,
     grammar: options.Grammar = None,
     temperature: options.Temperature = None,

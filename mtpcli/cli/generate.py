@@ -41,9 +41,7 @@ def generate(
         bool, typer.Option("--raw", help="No chat template: continue the text as it is.")
     ] = False,
     max_tokens: options.MaxTokens = None,
-    stop: Annotated[
-        list[str] | None, typer.Option(help="End before this text. Repeatable.")
-    ] = None,
+    stop: options.Stop = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object instead of text.")
     ] = False,

@@ -159,6 +159,18 @@ MaxTokens = Annotated[
     int | None,
     typer.Option("--max-tokens", "-n", min=1, help="Stop after this many tokens."),
 ]
+
+
+def _stop(text: str) -> str:
+    if not text:
+        raise typer.BadParameter("it is empty: every answer begins with that")
+    return text
+
+
+Stop = Annotated[
+    list[str] | None,
+    typer.Option(parser=_stop, metavar="TEXT", help="End answers before this text. Repeatable."),
+]
 Seed = Annotated[
     int | None,
     typer.Option(

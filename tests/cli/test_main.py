@@ -99,3 +99,10 @@ def test_a_file_without_a_name_is_not_the_current_folder(run_here: Run, line: st
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert "empty" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["generate Hi", "batch in.jsonl"])
+def test_nothing_is_no_text_to_stop_at(run_here: Run, command: str) -> None:
+    result = run_here(*command.split(), "--stop", "x", "--stop", "")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "'--stop': it is empty" in result.stderr
