@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FOLDER_JOURNAL = ".mtpcli-batch.part"
 FOLDER_ERRORS = "errors.jsonl"
+_MAX_SUMMARY = 1 << 20
 _JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 
@@ -273,7 +274,7 @@ def check_summary(given: BatchOptions, source: Source) -> None:
     """See before the work that the summary can be written, and onto nothing that is needed.
 
     Raises:
-        UsageError: it is an input, the output, or in no folder.
+        UsageError: it is an input, the output, in no folder, or something else that should stay.
     """
     path = given.json_summary
     if path is None or is_stream(path):
@@ -281,8 +282,21 @@ def check_summary(given: BatchOptions, source: Source) -> None:
     _spare_inputs(source, [path])
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: name a file in a folder that exists")
-    if given.output and os.path.realpath(path) == os.path.realpath(given.output):
+    output = given.output and os.path.realpath(given.output)
+    if output and os.path.realpath(path) in (output, f"{output}.part"):
         raise UsageError(f"{path} is the output: name another file for the summary")
+    if path.exists() and not given.restart and not _is_summary(path):
+        raise UsageError(f"{path} exists already and is no summary: --restart replaces it")
+
+
+def _is_summary(path: Path) -> bool:
+    """Whether it is empty, or an earlier run's: a run that goes on replaces its own."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_SUMMARY)
+        return not text or {"complete", "model"} <= json.loads(text).keys()
+    except (OSError, ValueError, RecursionError, AttributeError):
+        return False
 
 
 def _spare_inputs(source: Source, outputs: Iterable[Path]) -> None:

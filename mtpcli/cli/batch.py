@@ -98,7 +98,9 @@ def batch(
     json_summary: Annotated[
         Path | None,
         typer.Option(
-            parser=options.path, help="Write the summary to this file.", rich_help_panel=_OUTPUT
+            parser=options.path,
+            help="Write the summary to this file, in place of that of an earlier run.",
+            rich_help_panel=_OUTPUT,
         ),
     ] = None,
     system: options.System = None,

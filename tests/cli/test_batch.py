@@ -247,7 +247,9 @@ def test_a_dry_run_counts_and_writes_nothing(batch: Run, tmp_path: Path) -> None
     assert "120 rows, 20 of them would fail" in result.stderr
     assert result.stderr.count("not JSON") == 10, "the first ones are enough"
     assert sorted(tmp_path.iterdir()) == before
-    batch("in.jsonl", "--dry-run", "-q", "--json-summary", "s.json")
+    for _ in range(2):  # the second one replaces the first one's summary
+        result = batch("in.jsonl", "--dry-run", "-q", "--json-summary", "s.json")
+        assert (result.exit_code, result.stderr) == (4, "")
     summary = json.loads((tmp_path / "s.json").read_text())
     assert (summary["rows"], summary["failed"]) == (120, 20)
     assert summary["prompt_tokens"] > 100 * summary["longest_prompt"] / 4
@@ -267,7 +269,10 @@ def test_a_dry_run_counts_and_writes_nothing(batch: Run, tmp_path: Path) -> None
         (["in.jsonl", "in.csv"], 2, "in.csv is none"),
         (["in.jsonl", "--json-summary", "in.jsonl"], 2, "in.jsonl is an input"),
         (["in.jsonl", "-o", "x.jsonl", "--json-summary", "x.jsonl"], 2, "x.jsonl is the output"),
+        (["in.jsonl", "-o", "x.jsonl", "--json-summary", "x.jsonl.part"], 2, "is the output"),
         (["in.jsonl", "--json-summary", "no/s.json"], 2, "cannot write no/s.json"),
+        (["in.jsonl", "--json-summary", "out.jsonl"], 2, "out.jsonl exists already and is no"),
+        (["in.jsonl", "--json-summary", "mine.json"], 2, "mine.json exists already and is no"),
         (["in.jsonl", "-o", "out.jsonl"], 2, "out.jsonl exists already"),
         (["in.jsonl", "--template", "x {"], 2, "--template"),
         (["in.csv"], 2, "columns a, b"),
@@ -287,6 +292,7 @@ def test_errors_are_one_line(
     (tmp_path / "in.dat").touch()
     (tmp_path / "in.csv").write_text("a,b\n1,2\n")
     (tmp_path / "out.jsonl").write_text("mine")
+    (tmp_path / "mine.json").write_text('{"model": "a"}')
     (tmp_path / "sub").mkdir()
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine too")
