@@ -5,12 +5,13 @@ Nothing is imported here that Python has not imported itself: Ctrl-C is caught f
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn, TextIO
+    from typing import Any, NoReturn, TextIO
 
 INTERRUPTED = 130
 # The exit code of input that cannot be read, and of output that cannot be written.
@@ -123,6 +124,20 @@ def _mend_streams() -> None:
         elif name != "stdin":
             # A terminal that cannot show a character shows another one instead of a traceback.
             stream.reconfigure(errors="replace")
+    errors = sys.__stderr__
+    if errors and errors is sys.stderr and not errors.isatty():
+        raw = io.BufferedWriter(_Unheard(errors.fileno(), "wb", closefd=False))
+        sys.stderr = io.TextIOWrapper(raw, errors.encoding, "replace", line_buffering=True)
+
+
+class _Unheard(io.FileIO):
+    """Standard error: what a full disk or a reader that left does not take is lost, no more."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
 
 
 def _drop(stream: TextIO) -> None:

@@ -94,6 +94,14 @@ def test_closed_input_and_closed_errors(shell: Shell) -> None:
     assert shell("mtpcli generate <&-").returncode == 2
 
 
+@pytest.mark.parametrize("nobody", ["/dev/full", ">(exec true)"])
+def test_an_answer_does_not_need_somebody_who_reads_the_rest(shell: Shell, nobody: str) -> None:
+    # Bash waits for what reads, so that it has left before the first line is written.
+    line = "mtpcli generate 'What is 27 + 45?' --thinking --temperature 0"
+    done = shell(f"exec 3> {nobody}; wait $!; {line} 2>&3")
+    assert (done.returncode, done.stdout) == (0, shell(line).stdout)
+
+
 def test_answers_go_to_files_and_the_rest_to_the_screen(shell: Shell, tmp_path: Path) -> None:
     done = shell("echo 'A red box.' | mtpcli generate 'Repeat this text.' --stats > msg")
     assert done.stdout == ""
