@@ -52,6 +52,7 @@ def chat(
     """Talk with the model. Ctrl-C stops an answer, Ctrl-D leaves, /help lists commands.
 
     Without a terminal every line of standard input is a turn, and answers go to standard output.
+    Exit code: that of the first line that could not be answered.
 
     Examples:
 
@@ -108,3 +109,4 @@ def chat(
             history = folder / "history"
             with open_input(history, loop.status, colour=screen.colour) as source:
                 loop.run(source)
+    raise typer.Exit(loop.exit_code)

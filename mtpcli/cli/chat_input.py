@@ -22,6 +22,7 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
 from mtpcli.cli.chat_commands import COMMANDS
+from mtpcli.cli.options import decode_text
 from mtpcli.sanitize import visible
 
 _MENU_ROWS = 6
@@ -39,13 +40,17 @@ class Lines:
     """Standard input, a line at a time."""
 
     def read(self, prefill: str = "") -> str | None:
-        """The next line. There is nothing to edit it in, so `prefill` is not used."""
+        """The next line. There is nothing to edit it in, so `prefill` is not used.
+
+        Raises:
+            InputError: it is not UTF-8, or has no end.
+        """
         typed = sys.stdin.isatty()
         if typed:
             sys.stderr.write("> ")
             sys.stderr.flush()
         try:
-            line = sys.stdin.readline()
+            line = decode_text(sys.stdin.buffer.readline, "a line of standard input")
         except KeyboardInterrupt:
             if not typed:
                 raise

@@ -26,6 +26,7 @@ class Chat:
         talk: the conversation.
         screen: shows it.
         interactive: somebody types, so that lines can be commands.
+        exit_code: of the first line that could not be obeyed, unless somebody types.
         state_folder: where the user's own files are kept.
     """
 
@@ -36,6 +37,7 @@ class Chat:
         self.screen = screen
         self.interactive = interactive
         self.state_folder = state_folder
+        self.exit_code = 0
         self._commands = commands
         self._prefill = ""
         self._editing = False
@@ -80,8 +82,10 @@ class Chat:
                 self._handle(line, editing=editing)
             except MtpError as error:
                 # A person keeps the conversation whatever happens; a script wants to know.
-                if not self.interactive and not isinstance(error, InputError | UsageError):
-                    raise
+                if not self.interactive:
+                    if not isinstance(error, InputError | UsageError):
+                        raise
+                    self.exit_code = self.exit_code or error.exit_code
                 self.screen.error(str(error))
             except chat_commands.Leave:
                 return

@@ -182,7 +182,7 @@ def _prompt_text(prompt: str | None, files: list[Path]) -> str:
 
     parts = [options.read_text(path) for path in files]
     if prompt == "-" or not sys.stdin.isatty():
-        parts.append(_read_stdin())
+        parts.append(options.decode_text(sys.stdin.buffer.read, "standard input"))
     if prompt and prompt != "-":
         parts.append(prompt)
     parts = [part.strip("\n") for part in parts if part.strip()]
@@ -192,12 +192,3 @@ def _prompt_text(prompt: str | None, files: list[Path]) -> str:
             '(`mtpcli generate "Tell me a story."`)'
         )
     return "\n\n".join(parts)
-
-
-def _read_stdin() -> str:
-    from mtpcli.errors import InputError
-
-    try:
-        return options.decode_text(sys.stdin.buffer, "standard input")
-    except UnicodeDecodeError:
-        raise InputError("standard input is not UTF-8 text") from None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -360,14 +360,26 @@ def grammar_text(json_schema: Path | None, grammar: Path | None) -> str | None:
 _MAX_TEXT = 64 << 20
 
 
-def decode_text(stream: BinaryIO, name: str) -> str:
-    """All of a stream of UTF-8 text, without a byte order mark, its line ends as newlines."""
+def decode_text(read: Callable[[int], bytes], name: str) -> str:
+    """UTF-8 text without a byte order mark, its line ends as newlines.
+
+    Args:
+        read: gives all of it, or as many bytes as it is asked for.
+        name: what it is, for people.
+
+    Raises:
+        InputError: it is no such text.
+    """
     from mtpcli.errors import InputError
 
-    raw = stream.read(_MAX_TEXT + 1)
+    raw = read(_MAX_TEXT + 1)
     if len(raw) > _MAX_TEXT:
         raise InputError(f"{name} is larger than {_MAX_TEXT >> 20} MiB, which no model can read")
-    return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{name} is not UTF-8 text") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_text(path: Path) -> str:
@@ -376,9 +388,7 @@ def read_text(path: Path) -> str:
 
     try:
         with path.open("rb") as file:
-            return decode_text(file, str(path))
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8 text") from None
+            return decode_text(file.read, str(path))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
 

@@ -64,10 +64,20 @@ def test_drafts_do_not_change_a_conversation(chat: Run) -> None:
 def test_a_turn_that_does_not_fit_is_refused_and_the_rest_goes_on(chat: Run) -> None:
     turns = "word " * 200 + "\nHello!\n"
     result = chat("--ctx", "128", stdin=turns)
-    assert result.exit_code == 0
+    assert result.exit_code == 4
     assert result.stderr.count("\n") == 1 and "the context" in result.stderr
     assert result.stderr.startswith("error: ")
     assert len(result.stdout.splitlines()) >= 1
+
+
+def test_a_line_that_is_no_text_ends_it(chat: Run) -> None:
+    # Python reads other bytes as well, or raises, as the user's language has it.
+    for handler in ("strict", "surrogateescape"):
+        result = chat(
+            "-n", "3", stdin=b"Hello!\nH\xf6\nBye!\n", env={"PYTHONIOENCODING": f"utf-8:{handler}"}
+        )
+        assert (result.exit_code, result.stdout.count("\n")) == (4, 1)
+        assert result.stderr == "error: a line of standard input is not UTF-8 text\n"
 
 
 def test_commands_are_text_unless_asked_for(chat: Run, tmp_path: Path) -> None:
@@ -209,7 +219,7 @@ def test_what_is_wrong_with_a_command_is_one_line(chat: Run, tmp_path: Path) -> 
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "beside.state").write_text("years of work")
     result = chat("--commands", stdin="\n".join([*wrong, "/exit", "Hello!"]))
-    assert result.exit_code == 0
+    assert result.exit_code == 2
     assert result.stdout == ""
     lines = result.stderr.splitlines()
     assert len(lines) == len(wrong)
