@@ -47,7 +47,7 @@ def defaults(commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     path = location()
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             text = file.read(_MAX_SIZE)
     except FileNotFoundError:
         if os.environ.get("MTPCLI_CONFIG"):
@@ -66,6 +66,8 @@ def defaults(commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         settings = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{path} is nested too deeply") from None
     options = {name: _options(command) for name, command in commands.items()}
     found: dict[str, dict[str, Any]] = {name: {} for name in commands}
     # Tables last: a command's own setting beats the one for all.

@@ -85,6 +85,9 @@ def test_option_then_environment_then_file_then_model(
         ("[generate]\nstop = 'x'", "stop: a list, not 'x'"),
         ("seed = [1]", "seed: a single value, not [1]"),
         ("seed 1", "is not TOML"),
+        (f"seed = {'[' * 10000}", "nested too deeply"),
+        # As some editors write it: with a byte order mark.
+        ("\ufefftop-p = 7", "'--top-p'"),
     ],
 )
 def test_mistakes_name_the_file_and_the_key(
