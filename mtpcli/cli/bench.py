@@ -16,6 +16,10 @@ from mtpcli.cli.runtime import RUNTIME, with_runtime
 from mtpcli.config import RuntimeConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
     from mtpcli.bench import Result, Workload
     from mtpcli.bench_heads import Heads
     from mtpcli.session import PairPaths
@@ -25,6 +29,9 @@ _HEADINGS = (
     "workload", "mode", "tokens/s", "range", "speedup", "", "accepted by position",
     "tokens/round", "depths", "draft", "verify", "rest", "text",
 )  # fmt: skip
+_ACCEPTED = 6
+# The columns that a narrow terminal does without, beginning with the first.
+_DISPENSABLE = (5, 3, 11, 9, 10, 8, 7, _ACCEPTED)
 
 
 @with_runtime
@@ -266,20 +273,38 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _print_table(rows: list[dict[str, Any]], heading: str) -> None:
+    from mtpcli.cli.output import console
+
+    cells = [_cells(row) for row in rows]
+    with console() as screen:
+        boundless = screen.options.update(max_width=10_000)
+        for count in range(len(_DISPENSABLE) + 1):
+            table = _table(cells, heading, _DISPENSABLE[:count])
+            if screen.measure(table, options=boundless).maximum <= screen.width:
+                break
+        screen.print(table)
+        if count:
+            screen.print("Some columns do not fit in here: --json and --markdown show all.")
+
+
+def _table(cells: list[list[str]], heading: str, without: Sequence[int]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    from mtpcli.cli.output import console
     from mtpcli.sanitize import visible
 
     table = Table(box=box.SIMPLE_HEAD, title=Text(visible(heading)))
-    for number, name in enumerate(_HEADINGS):
-        table.add_column(name, justify="right" if 1 < number < 5 or 8 < number < 12 else "left")
-    for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in _cells(row)))
-    with console() as screen:
-        screen.print(table)
+    columns = [number for number in range(len(_HEADINGS)) if number not in without]
+    for number in columns:
+        table.add_column(
+            _HEADINGS[number],
+            justify="right" if 1 < number < 5 or 8 < number < 12 else "left",
+            max_width=len(_HEADINGS[number]) if without and number == _ACCEPTED else None,
+        )
+    for row in cells:
+        table.add_row(*(Text(visible(row[number])) for number in columns))
+    return table
 
 
 def _print_markdown(rows: list[dict[str, Any]]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.conftest import Pair, Result
+from tests.terminal import Terminal
 
 Run = Callable[..., Result]
 
@@ -90,3 +93,16 @@ def test_a_context_of_a_few_tokens(run_cli: Run, demo_pair: Pair, tmp_path: Path
     result = run_cli("bench", "-m", demo_pair.target, "--threads", "1", *few, "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["heads"]["dense_ms"] > 0
+
+
+def test_a_terminal_of_80_columns_gets_whole_words(demo_pair: Pair, tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("Hello!\n")
+    command = ["bench", "-m", str(demo_pair.target), "--prompts", str(tmp_path / "short.txt")]
+    few = ["--depths", "1", "--runs", "1", "-n", "2", "--ctx", "64", "--threads", "1"]
+    with Terminal(
+        [sys.executable, "-m", "mtpcli", *command, *few], os.environ, size=(30, 80)
+    ) as terminal:
+        assert terminal.close() == 0
+    for words in ("workload", "tokens/s", "speedup", "plain", "1.00x", "equal", "--json"):
+        assert words in terminal.text
+    assert "…" not in terminal.text
