@@ -122,30 +122,32 @@ def bench(
         # Made-up drafters differ in what they say, not in what it costs.
         heads = bench_heads.compare(pairs[0][0], runtime, sampling)
     heading = f"{paths.target.name}, temperature {sampling.temperature:g}, {runs} runs"
-    if plot:
-        from mtpcli.cli.bench_plot import write_plot
-
-        write_plot(plot, heading, found)
     rows = [_row(result, results[0]) for results in found for result in results]
-    if as_json:
-        output.print_json(
-            {
-                "model": str(paths.target),
-                "drafters": [str(paths.drafter) for paths, _ in pairs],
-                "made_up": synthetic is not None,
-                "temperature": sampling.temperature,
-                "seed": seed,
-                "runs": runs,
-                "heads": _heads(heads) if heads else None,
-                "results": rows,
-            }
-        )
-    elif markdown:
-        _print_markdown(rows)
-    else:
-        _print_table(rows, heading)
-    if heads and not as_json:
-        typer.echo(_about_heads(_heads(heads)))
+    try:
+        if as_json:
+            output.print_json(
+                {
+                    "model": str(paths.target),
+                    "drafters": [str(paths.drafter) for paths, _ in pairs],
+                    "made_up": synthetic is not None,
+                    "temperature": sampling.temperature,
+                    "seed": seed,
+                    "runs": runs,
+                    "heads": _heads(heads) if heads else None,
+                    "results": rows,
+                }
+            )
+        elif markdown:
+            _print_markdown(rows)
+        else:
+            _print_table(rows, heading)
+        if heads and not as_json:
+            typer.echo(_about_heads(_heads(heads)))
+    finally:  # what took minutes is not lost with the other half
+        if plot:
+            from mtpcli.cli.bench_plot import write_plot
+
+            write_plot(plot, heading, found)
 
 
 @contextmanager

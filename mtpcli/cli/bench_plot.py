@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtpcli.errors import InputError
 from mtpcli.files import replacing
 from mtpcli.sanitize import visible
 
@@ -22,10 +23,13 @@ def write_plot(path: Path, heading: str, found: list[list[Result]]) -> None:
     The file appears complete or not at all.
 
     Raises:
-        OSError: it cannot be written.
+        InputError: it cannot be written.
     """
-    with replacing(path) as file:
-        file.write(_svg(heading, found).encode())
+    try:
+        with replacing(path) as file:
+            file.write(_svg(heading, found).encode())
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _svg(heading: str, found: list[list[Result]]) -> str:

@@ -90,8 +90,11 @@ def test_made_up_pairs_that_are_none(run_here: Run) -> None:
 def test_a_context_of_a_few_tokens(run_cli: Run, demo_pair: Pair, tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("Hello!\n")
     few = ["--prompts", "short.txt", "--depths", "1", "--runs", "1", "-n", "2", "--ctx", "24"]
-    result = run_cli("bench", "-m", demo_pair.target, "--threads", "1", *few, "--json")
-    assert result.exit_code == 0, result.stderr
+    # A picture that cannot be drawn takes no figures along.
+    picture = ["--plot", "/proc/speed.svg"]
+    result = run_cli("bench", "-m", demo_pair.target, "--threads", "1", *few, *picture, "--json")
+    assert result.exit_code == 4
+    assert result.stderr == "error: cannot write /proc/speed.svg: No such file or directory\n"
     assert json.loads(result.stdout)["heads"]["dense_ms"] > 0
 
 
