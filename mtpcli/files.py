@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+_DAY = 24 * 60 * 60.0
 
 
 @contextlib.contextmanager
@@ -15,7 +19,7 @@ def replacing(path: Path, *, private: bool = False, durable: bool = True) -> Ite
     """A file to write that becomes `path` at the end of the block.
 
     Until then it stands beside it, under a name that is nobody's; after an error or an interrupt it
-    is gone.
+    is gone. What a kill has left is removed by a later write into the same folder.
 
     Args:
         private: for its owner only; else for whom the umask allows.
@@ -24,6 +28,7 @@ def replacing(path: Path, *, private: bool = False, durable: bool = True) -> Ite
     Raises:
         OSError: it cannot be written; what stood at `path` still stands there.
     """
+    _remove_abandoned(path.parent)
     part = path.with_name(f".mtpcli-{secrets.token_hex(8)}.part")
 
     def create(name: str, flags: int) -> int:
@@ -31,6 +36,7 @@ def replacing(path: Path, *, private: bool = False, durable: bool = True) -> Ite
 
     try:
         with open(part, "xb", opener=create) as file:
+            _lock(file)
             yield file
             if durable:
                 file.flush()
@@ -41,6 +47,33 @@ def replacing(path: Path, *, private: bool = False, durable: bool = True) -> Ite
             part.unlink(missing_ok=True)
     if durable:
         _sync_folder(path.parent)
+
+
+@functools.cache  # once for each folder: there may be as many writes as files in it
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what nobody has written to for a day, and nobody holds.
+
+    Neither is enough: some network file systems do not tell of other machines' locks.
+    """
+    for old in folder.glob(".mtpcli-*.part"):
+        with contextlib.suppress(OSError):
+            if old.stat().st_mtime < time.time() - _DAY:
+                with old.open("rb") as file:
+                    if _lock(file):
+                        old.unlink()
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Hold a file until it is closed, if nobody else does."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows, where a file that is open cannot be removed
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,20 @@ def test_a_file_is_for_whom_the_umask_allows_or_for_its_owner(tmp_path: Path) ->
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == {"shared": 0o640, "mine": 0o600}
+
+
+def test_what_a_kill_has_left_goes_a_day_later_unless_somebody_holds_it(tmp_path: Path) -> None:
+    names = [f".mtpcli-{name}.part" for name in ("old", "held", "new")]
+    for name in names:
+        (tmp_path / name).write_text("half")
+    for name in names[:2]:
+        os.utime(tmp_path / name, (time.time(), time.time() - 25 * 60 * 60))
+    with (tmp_path / names[1]).open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with replacing(tmp_path / "a.txt") as file:
+            file.write(b"text")
+            # As another process sees it that comes a day later.
+            (part,) = {path.name for path in tmp_path.iterdir()} - {*names}
+            with (tmp_path / part).open("rb") as other, pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", *names[1:]}
