@@ -205,7 +205,7 @@ def remove(pulled: Pulled) -> tuple[int, list[Path]]:
     """Delete what pull made; the bytes that this freed, and what others put beside it.
 
     Raises:
-        ModelError: a file cannot be deleted.
+        InputError: a file cannot be deleted.
     """
     freed = 0
     try:
@@ -221,7 +221,7 @@ def remove(pulled: Pulled) -> tuple[int, list[Path]]:
             if not folder.is_symlink() and not any(folder.iterdir()):
                 folder.rmdir()
     except OSError as error:
-        raise ModelError(f"cannot delete {error.filename}: {error.strerror}") from None
+        raise InputError(f"cannot delete {error.filename}: {error.strerror}") from None
     left = [path for path in pulled.folder.rglob("*") if not path.is_dir()]
     return freed, left
 
@@ -230,12 +230,15 @@ def remove_unfinished(reference: Reference) -> int:
     """Delete what a pull has left that did not come to its end; the bytes that this freed.
 
     Raises:
-        InputError: it is going on.
+        InputError: it is going on, or cannot be deleted.
     """
     folder = models_folder() / PARTIAL / folder_name(reference)
     with locked(folder, reference):
         freed = folder_size(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise InputError(f"cannot delete {error.filename}: {error.strerror}") from None
     return freed
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mtpcli.cli.options import files_and_models
-from mtpcli.errors import ModelError, UsageError
+from mtpcli.errors import InputError, ModelError, UsageError
 from mtpcli.hub import store
 from mtpcli.hub.names import Reference
 
@@ -138,6 +140,25 @@ def test_unfinished_pulls(folder: Path) -> None:
     assert store.models() == []
     assert store.remove_unfinished(Reference("a/b", "Q8_0")) == 13
     assert store.unfinished() == []
+
+
+def test_what_cannot_be_deleted_is_not_called_deleted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(folder)
+    half = folder / store.PARTIAL / "a--b--Q4_0"
+    half.mkdir(parents=True)
+    (half / "name").write_text("a/b:Q4_0")
+
+    def refuse(path: object, **_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(InputError, match=r"cannot delete .*: Read-only file system"):
+        store.remove(store.models()[0])
+    with pytest.raises(InputError, match=r"cannot delete .*: Read-only file system"):
+        store.remove_unfinished(Reference("a/b", "Q4_0"))
+    assert half.exists()
 
 
 def test_completion_offers_them(
