@@ -80,7 +80,8 @@ def defaults(commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                     raise UsageError(f"{path}: [{key}] {name}: no option of that command")
                 _set(found[key], name, options[key][name], inner, path)
             continue
-        users = [name for name in commands if {key, "model"} <= options[name].keys()]
+        # Whatever runs a model has --device: `verify` takes the model as an argument.
+        users = [name for name in commands if {key, "device"} <= options[name].keys()]
         if not users:
             raise UsageError(f"{path}: {key}: no command that runs a model has such an option")
         for name in users:

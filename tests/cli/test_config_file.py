@@ -6,10 +6,14 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from mtpcli.__main__ import run
+from mtpcli.cli.app import app
+from mtpcli.cli.config_file import defaults
 from tests.conftest import Pair, Result
 
 Run = Callable[..., Result]
@@ -105,6 +109,16 @@ def test_mistakes_name_the_file_and_the_key(
     assert stdout == ""
     assert stderr.startswith(f"error: {config}") and stderr.count("\n") == 1
     assert says in stderr
+
+
+def test_every_command_that_runs_a_model_reads_the_top(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text("threads = 3")
+    monkeypatch.setenv("MTPCLI_CONFIG", str(config))
+    commands: Any = typer.main.get_command(app)
+    found = {name for name, settings in defaults(commands.commands).items() if settings}
+    assert found == {"generate", "chat", "batch", "demo", "bench", "verify"}
 
 
 def test_a_broken_file_does_not_stand_in_the_way_of_help(run_cli: Run, config: Path) -> None:
