@@ -13,6 +13,9 @@ from mtpcli.units import bytes_text
 if TYPE_CHECKING:
     from rich.table import Table
 
+# Characters of a property's name, and those that a file's values want at least.
+_LABEL, _COLUMN = 15, 20
+
 
 def inspect_files(
     files: Annotated[
@@ -61,7 +64,11 @@ def _print_table(summaries: list[dict[str, Any]], pair: dict[str, Any] | None) -
     from mtpcli.sanitize import visible
 
     with console() as screen:
-        screen.print(_table(summaries))
+        beside = max(1, (screen.width - _LABEL) // _COLUMN)
+        for start in range(0, len(summaries), beside):
+            if start:
+                screen.print()
+            screen.print(_table(summaries[start : start + beside]))
         if pair and pair["fits"]:
             fit = f"{Path(pair['drafter']).name} drafts for {Path(pair['target']).name}"
             screen.print(Text(f"\n{visible(fit)}", style="green"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from tests.conftest import Pair, Result
 from tests.gguf_files import write_drafter, write_gguf, write_target
+from tests.terminal import Terminal
 
 Run = Callable[..., Result]
 HEAD = {"mtpcli.ordered_head.num_centroids": 16, "mtpcli.ordered_head.top_k": 4}
@@ -152,3 +155,13 @@ def test_the_embedded_pair(demo_pair: Pair, run_here: Run) -> None:
     assert answer["pair"]["fits"] and target["problem"] is None and drafter["problem"] is None
     assert target["chat_template"] and target["tensor_types"][0]["type"] == "q8_0"
     assert drafter["ordered_head"] and drafter["fingerprint"] == target["fingerprint"]
+
+
+def test_many_files_stand_in_several_tables_on_a_terminal(demo_pair: Pair) -> None:
+    files = [str(demo_pair.target)] * 8
+    with Terminal(
+        [sys.executable, "-m", "mtpcli", "inspect", *files], os.environ, size=(30, 80)
+    ) as terminal:
+        assert terminal.close() == 0
+    assert terminal.text.count("16.1 million") == 8, "words were broken"
+    assert terminal.text.count("parameters") == 3
