@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +22,7 @@ from mtpcli.cli.plan import plan
 from mtpcli.cli.pull import pull
 from mtpcli.cli.rpc_server import rpc_server
 from mtpcli.cli.verify import verify
+from mtpcli.errors import UsageError
 
 app = typer.Typer(
     name="mtpcli",
@@ -78,7 +80,12 @@ def root(
         typer.echo(context.get_help())
         return
     commands: Any = context.command
-    context.default_map = defaults(commands.commands)
+    try:
+        context.default_map = defaults(commands.commands)
+    except UsageError:
+        # The help of a command tells what the file may say.
+        if not {"-h", "--help"} & set(sys.argv):
+            raise
 
 
 def _from_config(context: Any, parameter: Any) -> bool:

@@ -124,6 +124,7 @@ def test_every_command_that_runs_a_model_reads_the_top(
 def test_a_broken_file_does_not_stand_in_the_way_of_help(run_cli: Run, config: Path) -> None:
     config.write_text("seed 1")
     assert run_cli("--help").exit_code == 0
+    assert run_cli("generate", "--help").exit_code == 0
     result = run_cli("generate", "Hello!")
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
 
