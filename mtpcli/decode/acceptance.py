@@ -11,7 +11,7 @@ from mtpcli.config import MAX_DRAFT_DEPTH
 
 # A first guess, for drafts nobody has seen verified. What is usual counts for as much as some
 # observations of the text at hand.
-_FIRST_GUESS, _GUESS_WEIGHT, _USUAL_WEIGHT = 0.75, 1.0, 4.0
+_FIRST_GUESS, _GUESS_WEIGHT, _USUAL_WEIGHT = 0.8, 1.0, 4.0
 # For a position beyond the first, the one before it tells more than what is usual.
 _NEIGHBOUR_WEIGHT = 8.0
 # What is kept per observation. Text changes its nature within some 100 rounds; what a drafter's

@@ -22,8 +22,10 @@ _DRAFTER = "drafter"
 _SMOOTHING = 0.1  # weight of a new time
 _OUTLIER = 3.0  # a decode that was interrupted says nothing about its cost
 # Weights of a new time: for all numbers of rows, for its own, and if its own was not timed yet.
-_TOGETHER, _ALONE, _FIRST = 0.2, 0.02, 0.5
+# While rows are the same from round to round, a change of their time is the machine's, not theirs.
+_TOGETHER, _ALONE, _FIRST = 0.2, 0.005, 0.2
 _FAR = -0.3
+_FOUR = 4  # kernels take so many rows at once, and fewer are not always cheaper
 _LONGEST_RUN = 16.0  # rounds of one depth in a row that a change may be expected to last
 _THINK = 4  # rounds from one thought about the depth to the next: it takes as long as a small draft
 _FIRST_RETRY, _LAST_RETRY = 16, 256  # rounds of one plan before a longer draft is tried
@@ -133,7 +135,7 @@ class Curve:
         """
         if seconds <= 0:
             return  # shorter than the clock can tell
-        known = self.seconds.setdefault(rows, seconds)
+        known = self.seconds.setdefault(rows, self.at(rows) or seconds)
         change = min(seconds / known, _OUTLIER) - 1
         if not self._timed:
             together, alone = 1.0 if change < 0 else _TOGETHER, 0.0
@@ -158,14 +160,24 @@ class Curve:
     def over(self, rows: Sequence[int]) -> list[float]:
         """Expected seconds of each of these numbers of rows.
 
-        Beyond what is known, rows cost no less than in proportion to the nearest.
+        Beyond what is known, rows cost no less than in proportion to the nearest. Between, they
+        cost more than on a straight line, as those that are known do between multiples of four.
         """
         known = sorted(self.seconds)
-        return [self._between(known, count) for count in rows]
+        told = all(count in self.seconds for count in rows)
+        above = 1.0 if told else self._above_the_line(known)
+        return [
+            self.seconds[count] if count in self.seconds else self._between(known, count, above)
+            for count in rows
+        ]
 
-    def _between(self, known: list[int], rows: int) -> float:
-        if rows in self.seconds:
-            return self.seconds[rows]
+    def _above_the_line(self, known: list[int]) -> float:
+        """How many times as much as on a line between those that kernels are made for, at most."""
+        made_for = [rows for rows in known if rows % _FOUR == 0 or rows == known[0]]
+        others = [rows for rows in known if rows not in made_for and rows < made_for[-1]]
+        return max([1.0, *(self.seconds[rows] / self._between(made_for, rows) for rows in others)])
+
+    def _between(self, known: list[int], rows: int, above: float = 1.0) -> float:
         at = bisect_left(known, rows)
         if at == len(known):
             return self.seconds[known[-1]] * rows / known[-1] if known else 0.0
@@ -173,7 +185,8 @@ class Curve:
         if at == 0:
             return high
         low = self.seconds[known[at - 1]]
-        return low + (high - low) * (rows - known[at - 1]) / (known[at] - known[at - 1])
+        line = low + (high - low) * (rows - known[at - 1]) / (known[at] - known[at - 1])
+        return above * line
 
 
 @dataclass

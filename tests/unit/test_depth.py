@@ -161,6 +161,32 @@ def test_a_curve_between_and_beyond_what_is_known() -> None:
     assert Curve().at(3) == 0.0
 
 
+def test_rows_between_multiples_of_four_cost_as_much_more_as_known_ones_do() -> None:
+    curve = Curve({1: 1.0, 4: 4.0, 6: 9.0, 8: 8.0, 16: 12.0})
+    assert curve.over([6, 10, 12, 14]) == pytest.approx([9.0, 13.5, 15.0, 16.5]), (
+        "half as much more"
+    )
+    flat = Curve({1: 1.0, 4: 1.3, 6: 1.5, 8: 1.7, 16: 2.5})
+    assert flat.over([10, 12]) == pytest.approx([1.9, 2.1])
+
+
+def test_rows_that_were_never_timed_are_expected_to_be_near_the_others() -> None:
+    curve = Curve({8: 4.0, 10: 5.0})
+    curve.add(8, 4.0)
+    curve.add(9, 9.0)  # decoded while something else took the processor
+    assert curve.seconds[9] < 1.5 * curve.seconds[8]
+
+
+def test_a_changing_machine_does_not_change_what_rows_cost_to_each_other() -> None:
+    curve, ratios = Curve({4: 2.0, 8: 3.0}), []
+    curve.add(4, 2.0)
+    for pace in (1.0, 1.8) * 20:
+        for _ in range(4):
+            curve.add(8, 3.0 * pace)
+            ratios.append(curve.at(8) / curve.at(4))
+    assert 1.45 < min(ratios) < max(ratios) < 1.55
+
+
 def test_what_a_busy_machine_made_slow_does_not_stay_so() -> None:
     world = World(FOURS, draft=1.5, chance=always(0.95))
     # Plain decoding alone was timed since the machine is free again.
@@ -190,7 +216,7 @@ def test_the_first_time_is_believed_if_it_is_faster_and_then_all_are() -> None:
     curve.add(1, 1.0)
     assert curve.seconds == pytest.approx({1: 1.0, 4: 2.0})
     curve.add(4, 1.6)
-    assert curve.seconds == pytest.approx({1: 1.0, 4: 1.8}), "half of the way"
+    assert curve.seconds == pytest.approx({1: 1.0, 4: 1.92}), "a part of the way"
 
 
 def test_a_first_time_that_is_far_faster_is_believed() -> None:
