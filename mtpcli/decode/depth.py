@@ -23,7 +23,7 @@ _SMOOTHING = 0.1  # weight of a new time
 _OUTLIER = 3.0  # a decode that was interrupted says nothing about its cost
 # Weights of a new time: for all numbers of rows, for its own, and if its own was not timed yet.
 # While rows are the same from round to round, a change of their time is the machine's, not theirs.
-_TOGETHER, _ALONE, _FIRST = 0.2, 0.005, 0.2
+_TOGETHER, _ALONE, _FIRST = 0.2, 0.01, 0.2
 _FAR = -0.3
 _FOUR = 4  # kernels take so many rows at once, and fewer are not always cheaper
 _LONGEST_RUN = 16.0  # rounds of one depth in a row that a change may be expected to last
@@ -126,6 +126,7 @@ class Curve:
 
     def __post_init__(self) -> None:
         self._timed: set[int] = set()  # rows that were timed since these times were known
+        self._pace = 1.0  # what the last decode took in these times
 
     def add(self, rows: int, seconds: float) -> None:
         """Take a new time into the means.
@@ -137,16 +138,18 @@ class Curve:
             return  # shorter than the clock can tell
         known = self.seconds.setdefault(rows, self.at(rows) or seconds)
         change = min(seconds / known, _OUTLIER) - 1
+        own = _nearer(change, (1 + change) / self._pace - 1)
         if not self._timed:
             together, alone = 1.0 if change < 0 else _TOGETHER, 0.0
-        elif rows not in self._timed:
+        elif rows not in self._timed and own < _FAR:
             # So much faster was no mood of the machine: the time that was known is spoilt.
-            together, alone = 0.0, 1.0 if change < _FAR else _FIRST
+            together, alone = 0.0, 1.0
         else:
-            together, alone = _TOGETHER, _ALONE
+            together, alone = _TOGETHER, _ALONE if rows in self._timed else _FIRST
         self._timed.add(rows)
         self.scale(1 + together * change)
-        self.seconds[rows] *= 1 + alone * change
+        self.seconds[rows] *= 1 + alone * own
+        self._pace = min(seconds / self.seconds[rows], _OUTLIER)
 
     def scale(self, factor: float) -> None:
         """Multiply all times."""
@@ -187,6 +190,11 @@ class Curve:
         low = self.seconds[known[at - 1]]
         line = low + (high - low) * (rows - known[at - 1]) / (known[at] - known[at - 1])
         return above * line
+
+
+def _nearer(one: float, other: float) -> float:
+    """The one that is nearer to 0, or 0 between them."""
+    return min(one, other, key=abs) if one * other > 0 else 0.0
 
 
 @dataclass

@@ -216,7 +216,7 @@ def test_the_first_time_is_believed_if_it_is_faster_and_then_all_are() -> None:
     curve.add(1, 1.0)
     assert curve.seconds == pytest.approx({1: 1.0, 4: 2.0})
     curve.add(4, 1.6)
-    assert curve.seconds == pytest.approx({1: 1.0, 4: 1.92}), "a part of the way"
+    assert curve.seconds == pytest.approx({1: 0.96, 4: 1.8432}), "a part of the way, both"
 
 
 def test_a_first_time_that_is_far_faster_is_believed() -> None:
@@ -224,6 +224,15 @@ def test_a_first_time_that_is_far_faster_is_believed() -> None:
     curve.add(1, 1.0)
     curve.add(4, 1.5)
     assert curve.seconds == pytest.approx({1: 1.0, 4: 1.5})
+
+
+def test_a_first_time_on_a_machine_that_has_become_faster_is_as_fast_as_the_others() -> None:
+    curve = Curve({1: 1.0, 4: 2.0})
+    for _ in range(9):
+        curve.add(4, 3.5)  # the machine is busy
+    curve.add(4, 2.0)  # it is free again
+    curve.add(1, 1.0)
+    assert curve.at(4) / curve.at(1) == pytest.approx(2.0, rel=0.1)
 
 
 def test_what_a_verify_costs_more_behind_a_prompt_is_not_the_cost_of_its_rows() -> None:
