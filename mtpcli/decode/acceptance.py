@@ -13,7 +13,7 @@ from mtpcli.config import MAX_DRAFT_DEPTH
 # observations of the text at hand.
 _FIRST_GUESS, _GUESS_WEIGHT, _USUAL_WEIGHT = 0.8, 1.0, 4.0
 # For a position beyond the first, the one before it tells more than what is usual.
-_NEIGHBOUR_WEIGHT = 8.0
+_NEIGHBOUR_WEIGHT = 16.0
 # What is kept per observation. Text changes its nature within some 100 rounds; what a drafter's
 # confidence means changes slowly, and a noisy estimate of it would cut good drafts.
 _KEEP_POSITION, _KEEP_CONFIDENCE, _KEEP_USUAL = 0.99, 0.995, 0.999
