@@ -136,7 +136,9 @@ class Curve:
         """
         if seconds <= 0:
             return  # shorter than the clock can tell
-        known = self.seconds.setdefault(rows, self.at(rows) or seconds)
+        known = self.seconds.get(rows)
+        if known is None:
+            known = self.seconds[rows] = self.at(rows) or seconds
         change = min(seconds / known, _OUTLIER) - 1
         own = _nearer(change, (1 + change) / self._pace - 1)
         if not self._timed:

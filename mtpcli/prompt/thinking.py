@@ -64,6 +64,9 @@ class ChannelSplitter:
 
     def feed(self, text: str) -> Pieces:
         """What `text` makes certain; the beginning of a possible marker is held back."""
+        if not (self._buffer or self._in_name or "<" in text or "\n" in text):
+            # As with almost every token: all markers begin with one of them.
+            return [(self._channel, text)] if text else []
         self._buffer += text
         return self._drain(final=False)
 
@@ -116,8 +119,6 @@ class ChannelSplitter:
     def _certain(self) -> int:
         """Length of the buffer's beginning that no further text can make part of a marker."""
         buffer = self._buffer
-        if "<" not in buffer and "\n" not in buffer:
-            return len(buffer)  # as with almost every token: all markers begin with one of them
         for start in range(max(0, len(buffer) - _HELD - 1), len(buffer)):
             tail = buffer[start:]
             if self._channel is Channel.THOUGHT and tail.startswith("\n"):
