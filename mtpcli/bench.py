@@ -15,8 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from mtpcli.config import MAX_DRAFT_DEPTH, SamplingConfig
-from mtpcli.decode.depth import AutoDepth, Costs, DepthPolicy, FixedDepth
+from mtpcli.decode.depth import AutoDepth, DepthPolicy, FixedDepth
 from mtpcli.decode.metrics import SpeculationStats, Timings
+from mtpcli.decode.round_costs import Costs
 from mtpcli.errors import InputError
 from mtpcli.session import Session
 

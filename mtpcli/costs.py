@@ -14,8 +14,8 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from mtpcli.decode.acceptance import Rate, Usual
-from mtpcli.decode.depth import Costs, Curve
 from mtpcli.decode.exact import MOST_ROWS, RowReport
+from mtpcli.decode.round_costs import Costs, Curve
 from mtpcli.files import replacing
 
 

@@ -19,10 +19,11 @@ from mtpcli.sanitize import visible
 
 if TYPE_CHECKING:
     from mtpcli.decode.constraint import Constraint
-    from mtpcli.decode.depth import AutoDepth, Costs, DepthPolicy
+    from mtpcli.decode.depth import AutoDepth, DepthPolicy
     from mtpcli.decode.drafters.base import Drafter
     from mtpcli.decode.engine import Engine
     from mtpcli.decode.exact import RowReport
+    from mtpcli.decode.round_costs import Costs
     from mtpcli.decode.sequence import Request
     from mtpcli.llama.context import TargetContext
     from mtpcli.llama.gguf import GgufFile

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from mtpcli.config import MAX_DRAFT_DEPTH
 from mtpcli.decode import sampling
 from mtpcli.decode.acceptance import Usual
-from mtpcli.decode.depth import AutoDepth, Costs, Curve
+from mtpcli.decode.depth import AutoDepth
 from mtpcli.decode.drafters.base import Draft, DraftRequest, GoOn
+from mtpcli.decode.round_costs import Costs, Curve
 
 VOCAB = 50
 END = 0

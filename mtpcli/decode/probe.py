@@ -9,8 +9,8 @@ from time import perf_counter
 import numpy as np
 
 from mtpcli.config import MAX_DRAFT_DEPTH, SamplingConfig
-from mtpcli.decode.depth import Costs
 from mtpcli.decode.drafters.base import Drafter, DraftRequest
+from mtpcli.decode.round_costs import Costs
 from mtpcli.decode.target import Target
 from mtpcli.errors import ModelError
 

@@ -15,10 +15,11 @@ from platformdirs import user_cache_path
 
 from mtpcli.config import RuntimeConfig, SamplingConfig
 from mtpcli.decode import probe
-from mtpcli.decode.depth import Costs, FixedDepth
+from mtpcli.decode.depth import FixedDepth
 from mtpcli.decode.drafters.mtp import MtpDrafter
 from mtpcli.decode.drafters.ordered_head import load_ordered_head
 from mtpcli.decode.engine import Engine
+from mtpcli.decode.round_costs import Costs
 from mtpcli.decode.sequence import Request
 from mtpcli.errors import InputError
 from mtpcli.llama.context import DrafterContext, TargetContext

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mtpcli.config import MAX_DRAFT_DEPTH
-from mtpcli.decode.depth import Costs, token_rates
+from mtpcli.decode.depth import token_rates
+from mtpcli.decode.round_costs import Costs
 
 # How many drafts are right, if those before them are: creative text, facts, code and JSON.
 ACCEPTANCES = (0.5, 0.7, 0.9)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mtpcli.config import DraftConfig, RuntimeConfig
-from mtpcli.decode.depth import AutoDepth, Costs, Curve
+from mtpcli.decode.depth import AutoDepth
+from mtpcli.decode.round_costs import Costs, Curve
 from mtpcli.llama import context
 from mtpcli.llama import lib as llama
 from mtpcli.session import PairPaths, Session

@@ -11,8 +11,8 @@ import pytest
 from mtpcli.costs import costs_file, load_costs, save_costs
 from mtpcli.decode import probe
 from mtpcli.decode.acceptance import Usual
-from mtpcli.decode.depth import Costs, Curve
 from mtpcli.decode.probe import measure
+from mtpcli.decode.round_costs import Costs, Curve
 from tests.fakes import FakeDrafter, FakeTarget
 
 

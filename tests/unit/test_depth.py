@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import pytest
 
 from mtpcli.decode.acceptance import Rate, Usual
-from mtpcli.decode.depth import AutoDepth, Costs, Curve, DepthPolicy, FixedDepth
+from mtpcli.decode.depth import AutoDepth, DepthPolicy, FixedDepth
+from mtpcli.decode.round_costs import Costs, Curve
 
 # Milliseconds of a verify of 1..16 rows: kernels that work in fours, on two cores; and a machine
 # that is bound by memory.

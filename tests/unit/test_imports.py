@@ -29,7 +29,15 @@ class Rule:
 
 PURE = tuple(
     f"mtpcli.decode.{name}"
-    for name in ("verify", "sampling", "sharpness", "acceptance", "depth", "metrics")
+    for name in (
+        "verify",
+        "sampling",
+        "sharpness",
+        "acceptance",
+        "round_costs",
+        "depth",
+        "metrics",
+    )
 )
 RULES = [
     Rule(
@@ -87,6 +95,7 @@ RULES = [
                 "mtpcli.errors",
                 "mtpcli.config",
                 "mtpcli.decode.acceptance",
+                "mtpcli.decode.round_costs",
                 "mtpcli.decode.sharpness",
             ),
         )

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from mtpcli.config import SamplingConfig
 from mtpcli.decode.acceptance import Usual
-from mtpcli.decode.depth import AutoDepth, Costs, Curve
+from mtpcli.decode.depth import AutoDepth
 from mtpcli.decode.drafters.lookup import LookupIndex
 from mtpcli.decode.engine import Engine
+from mtpcli.decode.round_costs import Costs, Curve
 from mtpcli.decode.sequence import Request
 from tests.fakes import END, VOCAB, FakeDrafter, FakeTarget, ListStream, toy_logits
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from convert.hf_config import ModelConfig
-from mtpcli.decode.depth import Costs, Curve, token_rates
+from mtpcli.decode.depth import token_rates
+from mtpcli.decode.round_costs import Costs, Curve
 from mtpcli.errors import ModelError, UsageError
 from mtpcli.llama.gguf import read_metadata
 from mtpcli.machine import MachineMemory
