@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 _DAY = 24 * 60 * 60.0
+_RANDOM_BYTES = 8
+# Only names that were made here: a folder's unfinished batch is called nearly so.
+_PARTS = f".mtpcli-{'[0-9a-f]' * 2 * _RANDOM_BYTES}.part"
 
 
 @contextlib.contextmanager
@@ -29,7 +32,7 @@ def replacing(path: Path, *, private: bool = False, durable: bool = True) -> Ite
         OSError: it cannot be written; what stood at `path` still stands there.
     """
     _remove_abandoned(path.parent)
-    part = path.with_name(f".mtpcli-{secrets.token_hex(8)}.part")
+    part = path.with_name(f".mtpcli-{secrets.token_hex(_RANDOM_BYTES)}.part")
 
     def create(name: str, flags: int) -> int:
         return os.open(name, flags, 0o600 if private else 0o666)
@@ -55,7 +58,7 @@ def _remove_abandoned(folder: Path) -> None:
 
     Neither is enough: some network file systems do not tell of other machines' locks.
     """
-    for old in folder.glob(".mtpcli-*.part"):
+    for old in folder.glob(_PARTS):
         with contextlib.suppress(OSError):
             if old.stat().st_mtime < time.time() - _DAY:
                 with old.open("rb") as file:

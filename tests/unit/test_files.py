@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mtpcli.batch.sinks import FOLDER_JOURNAL
 from mtpcli.files import replacing
 
 
@@ -39,7 +40,10 @@ def test_a_file_is_for_whom_the_umask_allows_or_for_its_owner(tmp_path: Path) ->
 
 
 def test_what_a_kill_has_left_goes_a_day_later_unless_somebody_holds_it(tmp_path: Path) -> None:
-    names = [f".mtpcli-{name}.part" for name in ("old", "held", "new")]
+    names = [f".mtpcli-{digit * 16}.part" for digit in "123"]  # old, held, new
+    journal = tmp_path / FOLDER_JOURNAL  # of a batch that may go on after any time
+    journal.write_text("{}")
+    os.utime(journal, (0, 0))
     for name in names:
         (tmp_path / name).write_text("half")
     for name in names[:2]:
@@ -49,7 +53,7 @@ def test_what_a_kill_has_left_goes_a_day_later_unless_somebody_holds_it(tmp_path
         with replacing(tmp_path / "a.txt") as file:
             file.write(b"text")
             # As another process sees it that comes a day later.
-            (part,) = {path.name for path in tmp_path.iterdir()} - {*names}
+            (part,) = {path.name for path in tmp_path.iterdir()} - {*names, FOLDER_JOURNAL}
             with (tmp_path / part).open("rb") as other, pytest.raises(BlockingIOError):
                 fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", *names[1:]}
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", FOLDER_JOURNAL, *names[1:]}
