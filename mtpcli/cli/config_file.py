@@ -80,7 +80,7 @@ def defaults(commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                     raise UsageError(f"{path}: [{key}] {name}: no option of that command")
                 _set(found[key], name, options[key][name], inner, path)
             continue
-        # Whatever runs a model has --device: `verify` takes the model as an argument.
+        # Whatever runs a model has --device.
         users = [name for name in commands if {key, "device"} <= options[name].keys()]
         if not users:
             raise UsageError(f"{path}: {key}: no command that runs a model has such an option")
@@ -90,13 +90,16 @@ def defaults(commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _options(command: Any) -> dict[str, Any]:
-    """A command's options by their long names."""
-    return {
+    """A command's options by their long names, and a model that is its argument."""
+    options = {
         spelling[2:]: parameter
         for parameter in command.params
         for spelling in parameter.opts
         if spelling.startswith("--") and spelling[2:] not in _NOT_SET_HERE
     }
+    return {
+        parameter.name: parameter for parameter in command.params if parameter.name in _NAMES
+    } | options
 
 
 def _set(found: dict[str, Any], key: str, parameter: Any, value: Any, path: Path) -> None:

@@ -73,7 +73,7 @@ def files_and_models(incomplete: str) -> list[str]:
     ]
 
 
-def _drafter(context: typer.Context, value: Path | None) -> Path | None:
+def drafter_of_config(context: typer.Context, value: Path | None) -> Path | None:
     """A drafter of the config file goes with the file's model, not with another one."""
 
     def source(name: str) -> str:
@@ -115,7 +115,7 @@ Drafter = Annotated[
     Path | None,
     typer.Option(
         parser=path,
-        callback=_drafter,
+        callback=drafter_of_config,
         help="Drafter GGUF file, or a pulled model's name. Without it: the one that fits.",
         autocompletion=files_and_models,
         rich_help_panel=_DRAFTING,

@@ -21,9 +21,10 @@ TEXTS_DIFFER = 5
 
 @with_runtime
 def verify(
-    target: Annotated[
+    model: Annotated[
         Path | None,
         typer.Argument(
+            metavar="TARGET",
             parser=options.path,
             help="Target GGUF file. Without it: $MTPCLI_MODEL, else the embedded demo pair.",
             envvar="MTPCLI_MODEL",
@@ -33,7 +34,10 @@ def verify(
     drafter: Annotated[
         Path | None,
         typer.Argument(
-            parser=options.path, help="Drafter GGUF file. Without it: the one that fits."
+            metavar="DRAFTER",
+            parser=options.path,
+            callback=options.drafter_of_config,
+            help="Drafter GGUF file. Without it: the one that fits.",
         ),
     ] = None,
     prompts: Annotated[
@@ -80,7 +84,7 @@ def verify(
         texts = [text for each in lists for text in each if isinstance(text, str)][:count]
     else:
         texts = held_out_prompts(count)
-    paths = choose_pair(target, drafter, draft=True)
+    paths = choose_pair(model, drafter, draft=True)
     options.say_which_model(paths)
     if not paths.drafter:
         raise ModelError(

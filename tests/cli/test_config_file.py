@@ -121,6 +121,24 @@ def test_every_command_that_runs_a_model_reads_the_top(
     assert found == {"generate", "chat", "batch", "demo", "bench", "verify"}
 
 
+def test_verify_takes_the_model_of_the_file_too(
+    run_cli: Run, demo_pair: Pair, config: Path, tmp_path: Path
+) -> None:
+    (config.parent / "mine.gguf").symlink_to(demo_pair.target)
+    (tmp_path / "its-drafter.gguf").symlink_to(demo_pair.drafter)
+    config.write_text('model = "mine.gguf"\ndrafter = "../../its-drafter.gguf"\n')
+    found = answer(run_cli("verify", "--count", "1", "-n", "2", "--seeds", "0", "--json"))
+    files = [Path(str(found[half])).resolve() for half in ("model", "drafter")]
+    assert files == [demo_pair.target.resolve(), demo_pair.drafter.resolve()]
+    assert found["model"] == str(config.parent / "mine.gguf")
+    # The drafter of the file was not meant for another model.
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "target.gguf").symlink_to(demo_pair.target)
+    other = run_cli("verify", "alone/target.gguf")
+    assert other.exit_code == 3
+    assert other.stderr.startswith("error: no drafter that fits lies beside alone/target.gguf")
+
+
 def test_a_broken_file_does_not_stand_in_the_way_of_help(run_cli: Run, config: Path) -> None:
     config.write_text("seed 1")
     assert run_cli("--help").exit_code == 0
