@@ -101,6 +101,7 @@ def staged_all(outputs: Sequence[Path], force: bool) -> Iterator[list[Path]]:
 def workspace(folder: Path) -> Iterator[Path]:
     """A folder within another, which is made too, for files that are not complete: gone at the end.
 
+    So is the other, where it was made here and nothing came into it.
     One that was left behind by a process that was killed goes when the next one is made.
 
     Raises:
@@ -110,6 +111,7 @@ def workspace(folder: Path) -> Iterator[Path]:
     if folder.exists() and not folder.is_dir():
         raise TakenError(f"{folder}: is no folder; name one for the files")
     handle = work = None
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
@@ -124,6 +126,9 @@ def workspace(folder: Path) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
         if handle is not None:
             os.close(handle)
+        for place in made:
+            with suppress(OSError):  # it is not empty
+                place.rmdir()
 
 
 def _remove_abandoned(folder: Path) -> None:

@@ -16,8 +16,11 @@ from tests import snapshots
 from tests.conftest import PATIENCE, Result
 
 
-def test_full_disk(tmp_path: Path) -> None:
-    source, out = snapshots.write_target(tmp_path / "small"), tmp_path / "out"
+@pytest.mark.parametrize("there", [True, False])
+def test_full_disk(tmp_path: Path, there: bool) -> None:
+    source, out = snapshots.write_target(tmp_path / "small"), tmp_path / "new" / "out"
+    if there:
+        out.mkdir(parents=True)
     done = subprocess.run(
         [sys.executable, "-m", "mtpcli", "convert", str(source), "-o", str(out)],
         capture_output=True,
@@ -29,7 +32,9 @@ def test_full_disk(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert not out.exists() or list(out.iterdir()) == []
+    # A folder that was there stays, one that was made goes.
+    assert (out.exists(), (tmp_path / "new").exists()) == (there, there)
+    assert not there or list(out.iterdir()) == []
 
 
 def test_where_something_stands_another_name_is_wanted(

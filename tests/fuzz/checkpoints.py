@@ -56,7 +56,7 @@ class Checkpoints:
                 self.folder / "target", self.folder / "drafter", self.out, self.outtype
             )
         except ConvertError as error:
-            assert not self.out.exists() or not list(self.out.iterdir()), list(self.out.iterdir())
+            assert not self.out.exists(), list(self.out.iterdir())
             assert "\n" not in str(error) and len(str(error)) < 1000, str(error)
             raise ModelError(str(error)) from None
         assert sorted(self.out.iterdir()) == sorted((target, drafter))

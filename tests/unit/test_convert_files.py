@@ -99,7 +99,7 @@ def test_a_failing_drafter_takes_the_target_along(target: Path, tmp_path: Path) 
     out = tmp_path / "out"
     with pytest.raises(ConvertError, match="too large for f16"):
         convert_pair(target, drafter, out, "q8_0", "f16")
-    assert list(out.iterdir()) == []
+    assert not out.exists()
 
 
 def interrupt_after(calls: int, error: BaseException) -> Callable[[int, int], None]:
@@ -142,7 +142,7 @@ def test_a_disk_that_fills_up(target: Path, tmp_path: Path) -> None:
             convert_model(target, output)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert list(output.parent.iterdir()) == []
+    assert not output.parent.exists()
 
 
 def test_an_output_below_a_file(target: Path) -> None:
