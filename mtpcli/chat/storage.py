@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -257,9 +256,8 @@ def private_key(folder: Path) -> bytes:
     path = folder / "state.key"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with contextlib.suppress(FileExistsError):
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-            with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        if not path.exists():
+            with replacing(path, private=True) as file:
                 file.write(secrets.token_bytes(_KEY_BYTES))
         key = path.read_bytes()
     except OSError as error:

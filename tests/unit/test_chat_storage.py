@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +169,24 @@ def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
     (folder / "state.key").write_bytes(b"short")
     with pytest.raises(InputError, match="damaged"):
         storage.private_key(folder)
+
+
+def test_a_full_disk_leaves_no_half_key(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "state.key"
+    script = (
+        "from pathlib import Path; from mtpcli.chat import storage; storage.private_key(Path({!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script.format(str(path.parent))],
+        capture_output=True,
+        text=True,
+        check=False,
+        # Python ignores the signal that comes with it, and sees an error as on a full disk.
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16)),
+    )
+    assert f"InputError: cannot keep a key in {path}" in done.stderr
+    assert list(path.parent.iterdir()) == []
+    assert len(storage.private_key(path.parent)) == 32
 
 
 def test_fingerprint_sees_size_and_content(tmp_path: Path) -> None:
