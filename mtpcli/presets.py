@@ -5,9 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from mtpcli.errors import UsageError
 from mtpcli.llama.quantize import PRESETS, quantize
 
 Progress = Callable[[int, int], None]
+
+
+def known_type(option: str, name: str) -> str:
+    """The type that a name means.
+
+    Args:
+        option: where it was given.
+
+    Raises:
+        UsageError: there is none; with a list.
+    """
+    from convert import OUTTYPES
+
+    known = (*OUTTYPES, *PRESETS)
+    if name.lower() not in known:
+        raise UsageError(f"{option} {name}: is not one of {', '.join(known)}")
+    return name.lower()
 
 
 def convert_pair(

@@ -65,14 +65,11 @@ def convert(
         mtpcli convert gemma-4-E4B-it --drafter gemma-4-E4B-it-assistant -o models
         mtpcli convert gemma-4-E4B-it -o models --outtype Q4_K_M --force
     """
-    from convert import OUTTYPES, rewrite_drafter
-    from mtpcli.presets import PRESETS, convert_pair
+    from convert import rewrite_drafter
+    from mtpcli.presets import convert_pair, known_type
 
-    outtype, drafter_outtype = outtype.lower(), drafter_outtype.lower()
-    for option, value in (("--outtype", outtype), ("--drafter-outtype", drafter_outtype)):
-        if value not in OUTTYPES and value not in PRESETS:
-            known = ", ".join((*OUTTYPES, *PRESETS))
-            raise UsageError(f"{option} {value}: is not one of {known}")
+    outtype = known_type("--outtype", outtype)
+    drafter_outtype = known_type("--drafter-outtype", drafter_outtype)
     if target.is_file() and (drafter is not None or outtype != "auto"):
         raise UsageError(f"{target}: an old drafter file is rewritten alone, and keeps its types")
     with _notes_from_converter(), progress_bar("convert") as progress:

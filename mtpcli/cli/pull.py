@@ -65,19 +65,14 @@ def pull(
         mtpcli pull unsloth/gemma-4-12B-it-qat-GGUF:Q4_K_XL
         mtpcli generate -m e2b "Why is the sky blue?"
     """
-    from convert import OUTTYPES
     from mtpcli.cli.output import print_json
-    from mtpcli.errors import UsageError
     from mtpcli.hub.pull import Pull, Wish
     from mtpcli.hub.remote import Hub
-    from mtpcli.presets import PRESETS
+    from mtpcli.presets import known_type
     from mtpcli.sanitize import visible
 
-    outtype, drafter_outtype = outtype.lower(), drafter_outtype.lower()
-    for option, value in (("--outtype", outtype), ("--drafter-outtype", drafter_outtype)):
-        if value not in OUTTYPES and value not in PRESETS:
-            known = ", ".join((*OUTTYPES, *PRESETS))
-            raise UsageError(f"{option} {value}: is not one of {known}")
+    outtype = known_type("--outtype", outtype)
+    drafter_outtype = known_type("--drafter-outtype", drafter_outtype)
     wish = Wish(outtype, drafter_outtype, drafter, no_drafter, keep, force, revision)
     try:
         with progress_bars() as progress:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mtpcli.errors import UsageError
 from mtpcli.hub import names
-from mtpcli.hub.choose import GgufChoice, choose_drafter, choose_target, snapshot_files
+from mtpcli.hub.choose import GgufChoice, choices, choose_drafter, choose_target, snapshot_files
 from mtpcli.hub.names import Reference
 from mtpcli.hub.remote import Hub, Listing, NotThere, RemoteFile
 from mtpcli.units import bytes_text
@@ -82,11 +82,11 @@ def plan(
         usual = names.drafters_of(reference.repository)
         named = _named(wish.drafter) if wish.drafter else Reference(usual[0])
         drafter = None if wish.no_drafter else _drafter(hub, named, target)
-        return target, drafter, reference.tag.lower() or outtype
+        return target, drafter, _outtype(reference) or outtype
     listing = hub.listing(reference.repository, wish.revision)
     files = snapshot_files(listing.files)
-    if files and (not reference.tag or _is_type(reference.tag)):
-        outtype = reference.tag.lower() or outtype
+    if files and (not reference.tag or _is_type(reference.tag) or not choices(listing.files)):
+        outtype = _outtype(reference) or outtype
         target = Half(listing, tuple(files))
         usual = names.drafters_of(listing.repository)
     else:
@@ -147,6 +147,13 @@ def is_preset(kind: str) -> bool:
     from mtpcli.presets import PRESETS
 
     return kind in PRESETS
+
+
+def _outtype(reference: Reference) -> str:
+    """The type to convert a checkpoint to that its name tells, if it does."""
+    from mtpcli.presets import known_type
+
+    return known_type(f"{reference.repository}:TYPE", reference.tag) if reference.tag else ""
 
 
 def _is_type(tag: str) -> bool:

@@ -145,6 +145,17 @@ def test_names_that_are_not_there(run: Run, stand_in: StandIn) -> None:
         assert run("pull", *wrong).exit_code == 2
 
 
+def test_a_type_that_is_none_is_told_with_those_that_there_are(
+    run: Run, stand_in: StandIn, tmp_path: Path
+) -> None:
+    add_family(stand_in, tmp_path)
+    result = run("pull", "e2b:Q9")
+    assert (result.exit_code, result.stdout) == (2, "")
+    says = f"error: {TARGET}:TYPE Q9: is not one of auto, f32, f16, bf16, q8_0"
+    assert result.stderr.startswith(says) and result.stderr.count("\n") == 1
+    assert "q4_k_m" in result.stderr
+
+
 def test_gated_models(
     run: Run, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

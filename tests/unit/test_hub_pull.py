@@ -270,7 +270,7 @@ def test_a_foreign_model_is_found_out_before_its_weights_come(
     with pytest.raises(ConvertError, match="LlamaForCausalLM"):
         pull("meta/llama", no_drafter=True)
     assert stand_in.asked_for("model.safetensors") == []
-    with pytest.raises(UsageError, match="no GGUF file of a model"):
+    with pytest.raises(UsageError, match="TYPE Q9_9: is not one of auto"):
         pull("google/gemma-4-E2B-it:Q9_9")
     with pytest.raises(UsageError, match=f"`mtpcli pull {TARGET}` brings it along"):
         pull(DRAFTER)
