@@ -27,6 +27,7 @@ from mtpcli.llama.gguf import read_metadata
 from mtpcli.llama.model import Model
 from mtpcli.plan import samples as small
 from mtpcli.plan.blueprint import Subject
+from mtpcli.units import bytes_text
 
 _CONTEXT = 1024
 _LAPS, _AT_LEAST = 3, 2
@@ -255,8 +256,8 @@ def _folder(size: int) -> Iterator[Path]:
         free = shutil.disk_usage(name).free
         if size + _SPARE > free:
             raise InputError(
-                f"measuring takes {size / 1e9:.1f} GB in {cache}, "
-                f"where {free / 1e9:.1f} GB are free; {way_out}"
+                f"measuring takes {bytes_text(size)} in {cache}, "
+                f"where {bytes_text(free)} are free; {way_out}"
             )
         yield Path(name)
 

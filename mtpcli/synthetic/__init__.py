@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtpcli.errors import InputError, UsageError
+from mtpcli.units import bytes_text
 
 if TYPE_CHECKING:
     from mtpcli.synthetic.shapes import Shape
@@ -157,8 +158,8 @@ def _check_disk(folder: Path, size: int, shape: Shape) -> None:
     free = shutil.disk_usage(existing).free
     if size + _SPARE > free:
         raise InputError(
-            f"made-up {shape.name} files take {size / 1e9:.1f} GB in {folder}, "
-            f"where {free / 1e9:.1f} GB are free; {_WAY_OUT}"
+            f"made-up {shape.name} files take {bytes_text(size)} in {folder}, "
+            f"where {bytes_text(free)} are free; {_WAY_OUT}"
         )
 
 

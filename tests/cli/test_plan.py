@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -90,6 +91,16 @@ def test_files_that_are_no_model(tmp_path: Path, run_here: Run) -> None:
     assert result.exit_code == 3 and "none.gguf does not exist" in result.stderr
     result = run_here("plan", write_gguf(path, "llama", {"block_count": 2}))
     assert result.exit_code == 3 and "architecture llama" in result.stderr
+
+
+def test_a_disk_that_is_too_small(
+    demo_pair: Pair, run_here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage("/")._replace(free=4_500_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    result = run_here("plan", demo_pair.target)
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "where 4.5 MB are free" in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_an_interrupted_plan_leaves_nothing_behind(tmp_path: Path, demo_pair: Pair) -> None:

@@ -223,7 +223,7 @@ def test_files_are_built_once_and_always_the_same(pair: MadeUpPair, tmp_path: Pa
 def test_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=10**6)
     monkeypatch.setattr(synthetic.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(InputError, match=r"made-up E2B files take 3\.\d GB in .* free"):
+    with pytest.raises(InputError, match=r"made-up E2B files take 3\.\d GB in .* 1\.0 MB are free"):
         made_up_pair("e2b", [0.8], cache=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
