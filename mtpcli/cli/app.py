@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -82,10 +82,13 @@ def root(
     commands: Any = context.command
     try:
         context.default_map = defaults(commands.commands)
-    except UsageError:
-        # The help of a command tells what the file may say.
-        if not {"-h", "--help"} & set(sys.argv):
-            raise
+    except UsageError as error:
+        # Not yet: the help of a command tells what the file may say, and does not come so far.
+        commands.commands[context.invoked_subcommand].invoke = partial(_refuse, error)
+
+
+def _refuse(error: UsageError, _context: Any) -> NoReturn:
+    raise error
 
 
 def _from_config(context: Any, parameter: Any) -> bool:

@@ -143,8 +143,10 @@ def test_a_broken_file_does_not_stand_in_the_way_of_help(run_cli: Run, config: P
     config.write_text("seed 1")
     assert run_cli("--help").exit_code == 0
     assert run_cli("generate", "--help").exit_code == 0
-    result = run_cli("generate", "Hello!")
-    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    for words in (["Hello!"], ["--", "--help"], ["--system", "-h", "Hello!"]):
+        result = run_cli("generate", *words)
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert str(config) in result.stderr
 
 
 def test_a_file_that_is_named_must_exist(run_cli: Run) -> None:
