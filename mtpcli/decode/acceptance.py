@@ -143,21 +143,39 @@ class Acceptance:
     def survivals(self, confidences: Sequence[float]) -> list[float]:
         """Chances that the first 0, 1, ... all of these tokens are accepted."""
         if self._by_confidence is None:
-            self._by_confidence = [
-                rate.value(usual, _USUAL_WEIGHT)
-                for rate, usual in zip(self._sure, self._usual_sure, strict=True)
-            ]
+            self._by_confidence = self._what_confidence_means()
         by_confidence, chance, chances = self._by_confidence, 1.0, [1.0]
         for confidence in confidences:
             chance *= by_confidence[_bin(confidence)]
             chances.append(chance)
         return chances
 
+    def _what_confidence_means(self) -> list[float]:
+        """Chance of a token by how sure the drafter was of it.
+
+        Where drafts are right more often than usual, they are expected to be so at all confidences.
+        """
+        count = sum([rate.count for rate in self._sure])
+        if not count:
+            return self._usual_sure
+        pairs = list(zip(self._sure, self._usual_sure, strict=True))
+        expected = sum([rate.count * usual for rate, usual in pairs]) / count
+        right = Rate(sum([rate.hits for rate in self._sure]), count).value(expected, _USUAL_WEIGHT)
+        lift = _odds(right) / _odds(expected)
+        return [
+            rate.value(lift * usual / (1 - usual + lift * usual), _USUAL_WEIGHT)
+            for rate, usual in pairs
+        ]
+
 
 def _bin(confidence: float) -> int:
     return min(bisect_left(_CONFIDENCE_EDGES, confidence), len(_CONFIDENCE_EDGES) - 1)
 
 
-def _log_odds(share: float) -> float:
+def _odds(share: float) -> float:
     share = min(max(share, 1 - _CERTAIN), _CERTAIN)
-    return math.log(share / (1 - share))
+    return share / (1 - share)
+
+
+def _log_odds(share: float) -> float:
+    return math.log(_odds(share))

@@ -58,3 +58,13 @@ def test_confidence_tells_how_long_a_draft_survives() -> None:
     assert chances[0] == 1.0
     assert chances[2] > 0.9
     assert chances[3] < 0.1
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_a_drafter_too_sure_or_not_sure_enough_is_so_at_every_confidence(right: int) -> None:
+    acceptance = Acceptance()
+    before = acceptance.survivals([0.6])[1]
+    for _ in range(20):
+        acceptance.observe([0.75], right)
+    after = acceptance.survivals([0.6])[1]
+    assert after > before + 0.1 if right else after < before - 0.1
