@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from statistics import median
+from collections.abc import Mapping, Sequence
+from operator import truediv
+from statistics import median, median_low
 from time import perf_counter
 
 import numpy as np
@@ -52,10 +54,32 @@ def measure(target: Target, drafter: Drafter, budget: float = 1.0) -> Costs:
                 switches.append(seconds - again)
                 seconds = again
             times.setdefault(rows, []).append(seconds)
-    costs.verify.seconds = {rows * target.n_seq: min(times[rows]) for rows in times}
+    costs.verify.seconds = {
+        rows * target.n_seq: seconds for rows, seconds in typical(times).items()
+    }
     costs.switch = max(0.0, median(switches))
     _forget(target)
     return costs
+
+
+def typical(times: Mapping[int, Sequence[float]]) -> dict[int, float]:
+    """Seconds of each size, from times taken in turns, at the pace of the fastest turn.
+
+    A machine of changing speed is fast in one turn for some sizes and in another for others, so
+    that their shortest times do not compare: what a turn did to all of its sizes is taken out.
+    """
+    usual = {size: median_low(seconds) for size, seconds in times.items()}
+    turns = range(max(map(len, times.values())))
+    paces = [
+        median(
+            seconds[turn] / usual[size] for size, seconds in times.items() if turn < len(seconds)
+        )
+        for turn in turns
+    ]
+    return {
+        size: min(paces) * median_low(map(truediv, seconds, paces))
+        for size, seconds in times.items()
+    }
 
 
 def try_out(target: Target, drafter: Drafter | None = None) -> None:
