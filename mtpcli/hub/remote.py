@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from mtpcli.errors import InputError, MtpError, UsageError
 from mtpcli.hub.names import parse
@@ -63,6 +64,9 @@ class Hub:
         say: told in words why something takes longer.
         wait: sleeps.
         endpoint: its address; `HF_ENDPOINT` otherwise, as in huggingface_hub.
+
+    Raises:
+        UsageError: that is no address.
     """
 
     def __init__(
@@ -74,6 +78,10 @@ class Hub:
         self._say = say
         self._wait = wait
         self._address = (endpoint or os.environ.get("HF_ENDPOINT") or "").rstrip("/") or None
+        if self._address and not _is_address(self._address):
+            raise UsageError(
+                f"HF_ENDPOINT: {self.endpoint} is no address such as https://huggingface.co"
+            )
 
     def listing(self, repository: str, revision: str | None = None) -> Listing:
         """The repository's files.
@@ -341,6 +349,14 @@ def _retry_after(headers: Any) -> float | None:
         return float(text)
     match = re.search(r"\bt=([0-9]+)", headers.get("RateLimit", ""))
     return float(match[1]) if match else None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        return False
 
 
 def _host(endpoint: str) -> str:

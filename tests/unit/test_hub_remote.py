@@ -144,6 +144,15 @@ def test_nobody_answers(client: Client, stand_in: StandIn) -> None:
 
 
 @pytest.mark.parametrize(
+    "address", ["huggingface.co", "ftp://x", "https://", "http://[x", "https://me:secret@hub:x"]
+)
+def test_an_address_that_is_none(address: str) -> None:
+    with pytest.raises(UsageError, match="is no address such as https:") as told:
+        Hub(print, endpoint=address)
+    assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
     ("access", "token", "says"),
     [
         ("gated", None, "is gated: accept its licence at http"),
