@@ -49,7 +49,7 @@ def defaults(commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     try:
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(_MAX_SIZE)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a service's home may be /dev/null
         if os.environ.get("MTPCLI_CONFIG"):
             raise UsageError(f"MTPCLI_CONFIG names {path}, which does not exist") from None
         return {}

@@ -153,3 +153,8 @@ def test_a_file_that_is_named_must_exist(run_cli: Run) -> None:
     result = run_cli("generate", "Hello!", env={"MTPCLI_CONFIG": "no.toml"})
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "MTPCLI_CONFIG" in result.stderr and "no.toml" in result.stderr
+
+
+def test_a_home_that_is_no_folder_has_no_file(run_cli: Run) -> None:
+    result = run_cli("list", env={"XDG_CONFIG_HOME": "/dev/null"})
+    assert (result.exit_code, result.stdout) == (0, "") and "no models in" in result.stderr
