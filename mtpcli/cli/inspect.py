@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mtpcli.cli import options
-from mtpcli.units import bytes_text
+from mtpcli.units import bytes_text, count_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -108,7 +108,7 @@ def _rows(summary: dict[str, Any]) -> dict[str, str]:
         "usable": f"no: {s['problem']}" if s["problem"] else "yes",
         "name": s["name"] or "",
         "size": bytes_text(s["size_bytes"]),
-        "parameters": _count(s["parameters"]),
+        "parameters": count_text(s["parameters"]),
         "tensors": _join(
             _some(s["tensors"], "{}"),
             *(f"{kind['type']} {kind['share']:.1%}" for kind in s["tensor_types"]),
@@ -152,10 +152,3 @@ def _some(value: Any, pattern: str) -> str:
 
 def _join(*parts: str) -> str:
     return ", ".join(part for part in parts if part)
-
-
-def _count(number: int) -> str:
-    for factor, letter in ((1e9, " billion"), (1e6, " million")):
-        if number >= factor:
-            return f"{number / factor:.1f}{letter}"
-    return str(number) if number else ""

@@ -116,12 +116,12 @@ def _print(report: Report) -> None:
 
 
 def _rows(report: Report) -> Iterator[tuple[str, str]]:
-    from mtpcli.units import bytes_text
+    from mtpcli.units import bytes_text, count_text
 
     memory, disk = report.memory, report.disk
     yield (
         "model",
-        f"{report.name}, {report.quant}, {report.parameters / 1e9:.1f} billion parameters",
+        f"{report.name}, {report.quant}, {count_text(report.parameters)} parameters",
     )
     parts = {
         "weights": memory.weights,
@@ -141,6 +141,8 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _speed_rows(speed: Speed, threads: int) -> Iterator[tuple[str, str]]:
+    from mtpcli.units import bytes_text
+
     yield "prompt", f"{speed.prompt:.1f} tokens/s"
     yield "plain decoding", f"{speed.plain:.1f} tokens/s"
     for rate in speed.rates:
@@ -156,6 +158,6 @@ def _speed_rows(speed: Speed, threads: int) -> Iterator[tuple[str, str]]:
         yield "draft step", f"{speed.draft_ms:.2f} ms"
     yield (
         "estimated from",
-        f"{speed.layers} layers of random weights, {speed.sample_bytes / 1e9:.1f} GB, "
+        f"{speed.layers} layers of random weights, {bytes_text(speed.sample_bytes)}, "
         f"{threads} threads, in {speed.seconds:.0f} s",
     )

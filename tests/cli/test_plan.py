@@ -93,6 +93,12 @@ def test_files_that_are_no_model(tmp_path: Path, run_here: Run) -> None:
     assert result.exit_code == 3 and "architecture llama" in result.stderr
 
 
+def test_a_small_model_is_told_in_millions(demo_pair: Pair, run_here: Run) -> None:
+    result = run_here("plan", demo_pair.target, "--no-measure")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[0].endswith(", Q8_0, 16.1 million parameters")
+
+
 def test_a_disk_that_is_too_small(
     demo_pair: Pair, run_here: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
