@@ -26,6 +26,8 @@ _FIRST_RETRY, _LAST_RETRY = 16, 256  # rounds of one plan before a longer draft 
 # Where drafting would give nearly as much as plain decoding: the share of the time that may go into
 # drafts that are not verified, only compared with the text.
 _NEARLY, _WATCH = 0.92, 0.02
+# What plain rounds may cost, as a share of the time, that only tell what plain decoding costs.
+_CHECK = 0.004
 _LEAST_CUT = 0.3  # tokens that a cut must be worth: what is verified is learnt from
 _CUTS = 16  # drafts that are cut before one is verified in full again
 
@@ -170,6 +172,7 @@ class AutoDepth:
         self._steady = self._verifying = [0.0] * (max_depth + 1)
         self._same_rounds = 0  # of one plan, since others were tried
         self._retry = _FIRST_RETRY
+        self._unchecked = 0.0  # seconds of verifying since the last plain round
         self._trying = self._watching = False
         self._watch_seconds = 0.0  # that may be spent on watching
         self._cuts = 0
@@ -191,6 +194,10 @@ class AutoDepth:
         self._same_rounds = self._same_rounds + 1 if self._run > 1 else 0
         if best:
             self._retry = _FIRST_RETRY
+            if self._steady[0] - 1 / self._rate + 2 * switch < _CHECK * self._unchecked:
+                # Were it measured in a bad moment, nothing else would ever tell.
+                self._rounds = 0
+                return 0
         # A draft that the drafter is sure of may become longer than planned.
         limit = self._max_depth if best and sequences == 1 else best
         if self._same_rounds < self._retry:
@@ -315,6 +322,8 @@ class AutoDepth:
             limit = OUTLIER * max(self.costs.switch, 0.1 * known)
             self.costs.switch += _SMOOTHING * (min(extra, limit) - self.costs.switch)
         self._last_rows = rows
+        plain = rows == self._sequences
+        self._unchecked = 0.0 if plain else self._unchecked + seconds / self._sequences
 
     def observe_rest(self, seconds: float) -> None:
         """Refine what a round costs besides."""

@@ -14,7 +14,7 @@ OUTLIER = 3.0
 # Weights of a new time: for all numbers of rows, for its own, and if its own was not timed yet.
 # While rows are the same from round to round, a change of their time is the machine's, not theirs.
 _TOGETHER, _ALONE, _FIRST = 0.2, 0.01, 0.2
-_FAR = -0.3  # a change that a machine's mood alone does not make from one decode to the next
+_FAR = -0.25  # a change that a machine's mood alone does not make from one decode to the next
 _FOUR = 4  # kernels take so many rows at once, and fewer are not always cheaper
 
 

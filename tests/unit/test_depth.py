@@ -104,6 +104,22 @@ def test_nothing_is_drafted_where_nothing_pays_but_it_is_tried_again() -> None:
     assert 0 not in depths[300:]
 
 
+def test_plain_decoding_that_was_timed_in_a_bad_moment_is_timed_again() -> None:
+    world = World(FOURS, draft=1.5, chance=always(0.3))
+    policy = world.measured()
+    policy.costs.verify.seconds[1] *= 1.7
+    _, depths = world.run(policy, 600)
+    assert 0 not in depths[:10]
+    assert depths[300:].count(0) > 0.95 * 300
+
+
+def test_timing_plain_decoding_again_costs_next_to_nothing() -> None:
+    world = World(FOURS, draft=1.5, chance=always(0.95), switch=20.0)
+    _, depths = world.run(world.measured(), 3000)
+    plain = depths[1000:].count(0)
+    assert 0 < plain * FOURS[0] < 0.01 * sum(FOURS[depth] for depth in depths[1000:])
+
+
 def test_where_drafting_nearly_pays_it_is_watched_what_drafts_are_worth() -> None:
     """One that was unlucky at first learns soon that it was."""
     world = World(FOURS, draft=1.5, chance=always(0.85))
