@@ -101,7 +101,7 @@ def test_nothing_is_drafted_where_nothing_pays_but_it_is_tried_again() -> None:
     assert any(late)
     # The text changes, and drafts become right: that is noticed within the longest pause.
     _, depths = World(FOURS, draft=5.0, chance=always(0.99)).run(policy, 600)
-    assert 0 not in depths[300:]
+    assert depths[300:].count(0) < 0.02 * 300  # only to time it
 
 
 def test_plain_decoding_that_was_timed_in_a_bad_moment_is_timed_again() -> None:
@@ -302,7 +302,7 @@ def test_longer_drafts_are_tried_while_their_ends_are_unknown() -> None:
     costs.usual["drafter"] = Usual(at=[Rate(45, 50), *(Rate(0, 5000) for _ in range(14))])
     _, depths = world.run(AutoDepth(costs), 300)
     assert set(depths[:10]) == {1}
-    assert min(depths[-50:]) > 3
+    assert all(depth > 3 for depth in depths[-50:] if depth)  # plain ones are only timed
 
 
 def test_a_time_that_was_spoilt_is_held_down_by_those_of_more_rows() -> None:
