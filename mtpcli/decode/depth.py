@@ -26,8 +26,9 @@ _FIRST_RETRY, _LAST_RETRY = 16, 256  # rounds of one plan before a longer draft 
 # Where drafting would give nearly as much as plain decoding: the share of the time that may go into
 # drafts that are not verified, only compared with the text.
 _NEARLY, _WATCH = 0.92, 0.02
-# What plain rounds may cost, as a share of the time, that only tell what plain decoding costs.
-_CHECK = 0.004
+# What plain rounds may cost, as a share of the time, that only tell what plain decoding costs; and
+# how many times as long as in truth a probe in a bad moment may say that it takes.
+_CHECK, _SPOILT = 0.004, 1.7
 _LEAST_CUT = 0.3  # tokens that a cut must be worth: what is verified is learnt from
 _CUTS = 16  # drafts that are cut before one is verified in full again
 
@@ -194,7 +195,8 @@ class AutoDepth:
         self._same_rounds = self._same_rounds + 1 if self._run > 1 else 0
         if best:
             self._retry = _FIRST_RETRY
-            if self._steady[0] - 1 / self._rate + 2 * switch < _CHECK * self._unchecked:
+            plain, usual = self._steady[0], 1 / self._rate  # seconds of a token
+            if plain < _SPOILT * usual and plain - usual + 2 * switch < _CHECK * self._unchecked:
                 # Were it measured in a bad moment, nothing else would ever tell.
                 self._rounds = 0
                 return 0

@@ -101,7 +101,7 @@ def test_nothing_is_drafted_where_nothing_pays_but_it_is_tried_again() -> None:
     assert any(late)
     # The text changes, and drafts become right: that is noticed within the longest pause.
     _, depths = World(FOURS, draft=5.0, chance=always(0.99)).run(policy, 600)
-    assert depths[300:].count(0) < 0.02 * 300  # only to time it
+    assert 0 not in depths[300:]
 
 
 def test_plain_decoding_that_was_timed_in_a_bad_moment_is_timed_again() -> None:
@@ -114,7 +114,7 @@ def test_plain_decoding_that_was_timed_in_a_bad_moment_is_timed_again() -> None:
 
 
 def test_timing_plain_decoding_again_costs_next_to_nothing() -> None:
-    world = World(FOURS, draft=1.5, chance=always(0.95), switch=20.0)
+    world = World(FOURS, draft=1.5, chance=always(0.85), switch=20.0)
     _, depths = world.run(world.measured(), 3000)
     plain = depths[1000:].count(0)
     assert 0 < plain * FOURS[0] < 0.01 * sum(FOURS[depth] for depth in depths[1000:])
@@ -302,7 +302,7 @@ def test_longer_drafts_are_tried_while_their_ends_are_unknown() -> None:
     costs.usual["drafter"] = Usual(at=[Rate(45, 50), *(Rate(0, 5000) for _ in range(14))])
     _, depths = world.run(AutoDepth(costs), 300)
     assert set(depths[:10]) == {1}
-    assert all(depth > 3 for depth in depths[-50:] if depth)  # plain ones are only timed
+    assert min(depths[-50:]) > 3
 
 
 def test_a_time_that_was_spoilt_is_held_down_by_those_of_more_rows() -> None:
