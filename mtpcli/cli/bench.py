@@ -93,6 +93,8 @@ def bench(
     if as_json and markdown:
         raise UsageError("--json and --markdown exclude each other: choose one")
     bench_synthetic.check_options(context, made_up=synthetic is not None)
+    if plot and plot.is_dir():
+        raise UsageError(f"{plot} is a folder: name a file, such as {plot / 'speeds.svg'}")
     if plot and plot.exists() and not force:
         raise UsageError(f"{plot} exists: --force replaces it")
     if plot and not plot.parent.is_dir():

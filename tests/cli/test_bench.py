@@ -80,6 +80,8 @@ def test_made_up_pairs_that_are_none(run_here: Run) -> None:
         (["--synthetic", "e2b", "--drafter", "x.gguf"], "--drafter and --synthetic"),
         (["--json", "--markdown"], "--json and --markdown"),
         (["--plot", "no/speed.svg"], "no is not a folder"),
+        (["--plot", "/"], "/ is a folder: name a file, such as /speeds.svg"),
+        (["--plot", "/", "--force"], "/ is a folder: name a file, such as /speeds.svg"),
         (["--synthetic", "e2b", "--acceptance", "2"], "acceptance"),
     ):
         result = run_here("bench", *arguments)
