@@ -91,17 +91,17 @@ def test_exact_text_of_every_type(run_cli: Run, tmp_path: Path, kind: str) -> No
     common = ("--exact", "--threads", "2", "--ctx", "512")
     report = run_cli(
         "verify", target, drafter, *common, "--prompts", "prompts.txt", "--seeds", "1", "-n", "60",
-        "--json", timeout=600,
+        "--json",
     )  # fmt: skip
     assert report.exit_code == 0, report.stdout
     found = json.loads(report.stdout)
     assert [text["equal"] for text in found["texts"]] == [2, 2]
     assert found["same_bits"][0] == [1]
     options = ("-m", target, *common, "--temperature", "0", "-n", "60")
-    alone = run_cli("generate", prompt, *options, "--no-draft", "--json", timeout=600)
+    alone = run_cli("generate", prompt, *options, "--no-draft", "--json")
     assert json.loads(alone.stdout)["usage"]["prompt_tokens"] > 256
     rows = "".join(json.dumps({"prompt": prompt}) + "\n" for _ in range(2))
-    many = run_cli("batch", "-", *options, "--parallel", "4", stdin=rows, timeout=600)
+    many = run_cli("batch", "-", *options, "--parallel", "4", stdin=rows)
     texts = {json.loads(line)["response"]["text"] for line in many.stdout.splitlines()}
     assert texts == {json.loads(alone.stdout)["text"]}
 
