@@ -84,7 +84,6 @@ class Acceptance:
             rate.value(confidence, _GUESS_WEIGHT)
             for rate, confidence in zip(self.usual.sure, _CONFIDENCES, strict=True)
         ]
-        self._usual_odds = [_log_odds(share) for share in self._usual_at]
         self._by_position: list[float] = []
         self._stale = True  # more was seen since
         self._by_confidence: list[float] | None = None
@@ -122,12 +121,12 @@ class Acceptance:
         if not self._stale:
             return self._by_position
         values: list[float] = []
-        lift = 0.0
-        for usual, odds, rate in zip(self._usual_at, self._usual_odds, self._at, strict=True):
-            value = 1 / (1 + math.exp(-odds - lift)) if lift else usual
+        lift = 1.0
+        for usual, rate in zip(self._usual_at, self._at, strict=True):
+            value = _lifted(usual, lift) if lift != 1 else usual
             if rate.count:
                 value = rate.value(value, _NEIGHBOUR_WEIGHT if values else _USUAL_WEIGHT)
-                lift = _log_odds(value) - odds
+                lift = _odds(value) / _odds(usual)
             values.append(value)
         self._by_position, self._stale = values, False
         return values
@@ -162,10 +161,7 @@ class Acceptance:
         expected = sum([rate.count * usual for rate, usual in pairs]) / count
         right = Rate(sum([rate.hits for rate in self._sure]), count).value(expected, _USUAL_WEIGHT)
         lift = _odds(right) / _odds(expected)
-        return [
-            rate.value(lift * usual / (1 - usual + lift * usual), _USUAL_WEIGHT)
-            for rate, usual in pairs
-        ]
+        return [rate.value(_lifted(usual, lift), _USUAL_WEIGHT) for rate, usual in pairs]
 
 
 def _bin(confidence: float) -> int:
@@ -177,5 +173,7 @@ def _odds(share: float) -> float:
     return share / (1 - share)
 
 
-def _log_odds(share: float) -> float:
-    return math.log(_odds(share))
+def _lifted(share: float, lift: float) -> float:
+    """The share whose odds are so many times as high."""
+    odds = lift * _odds(share)
+    return odds / (1 + odds)
