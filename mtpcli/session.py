@@ -209,6 +209,7 @@ class Session:
         from mtpcli.decode.engine import Engine
         from mtpcli.decode.probe import measure, try_out
         from mtpcli.llama.context import DrafterContext
+        from mtpcli.llama.devices import features
         from mtpcli.llama.lib import versions
         from mtpcli.llama.model import Model
 
@@ -230,7 +231,7 @@ class Session:
                     try_out(context, drafter)
                 files = [self.paths.target, drafter_file.path]
                 settings = replace(self.runtime, threads=context.threads, n_ctx=0, keeper=False)
-                place = (versions(), settings, self.model.devices, head is not None)
+                place = (versions(), features(), settings, self.model.devices, head is not None)
                 file = costs_file(files, *place, *exact_rows)
                 costs = load_costs(file)
                 if costs is None and draft.depth is None:
@@ -263,10 +264,11 @@ class Session:
         """
         from mtpcli.costs import costs_file, load_rows, save_rows
         from mtpcli.decode.exact import compare_rows
+        from mtpcli.llama.devices import features
         from mtpcli.llama.lib import versions
 
         context = self._context
-        settings = ("rows", versions(), context.threads, context.n_ctx, self.runtime)
+        settings = ("rows", versions(), features(), context.threads, context.n_ctx, self.runtime)
         file = costs_file([self.paths.target], *settings)
         report = load_rows(file)
         if report is None:

@@ -15,6 +15,7 @@ from mtpcli.errors import ModelError, UsageError
 from mtpcli.interrupts import callback
 from mtpcli.llama import lib as llama
 from mtpcli.llama.model import Model
+from mtpcli.llama.threads import ThreadPool
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -151,6 +152,8 @@ class TargetContext(_Context):
         self.keeper = config.n_seq if config.keeper else None
         self.n_embd = model.n_embd_out
         self.threads: int = params.n_threads
+        self.pool = ThreadPool(self.threads)
+        self.pool.attach(self.handle)
         self.params = params
         self.config = config
         self._ext.llama_set_embeddings_nextn(self.handle, True, False)
@@ -162,6 +165,11 @@ class TargetContext(_Context):
         self._ring = -(-cells // _CELLS) * _CELLS
         self._logits: FloatArray = np.empty((0, model.n_vocab), np.float32)
         self._hidden: FloatArray = np.empty((0, model.n_embd_out), np.float32)
+
+    def close(self) -> None:
+        """Free the context and its threads, which no drafter may need any more; its model stays."""
+        super().close()
+        self.pool.close()
 
     def decode(self, rows: int, outputs: int) -> None:
         """Decode the first `rows` of `batch`, the logits of `outputs` rows among them wanted."""
@@ -279,8 +287,10 @@ class DrafterContext(_Context):
         if self._tap:
             params.cb_eval = self._tap.callback
         self._all_threads: int = params.n_threads
+        self._pool = target.pool
         self.batch = Batch(target.n_seq, model.n_embd_out)
         super().__init__(model, params, "drafter's context")
+        self._pool.attach(self.handle)
         self._ext.llama_set_embeddings_nextn(self.handle, True, True)
         self._logits: FloatArray = np.empty((0, model.n_vocab), np.float32)
         self._hidden: FloatArray = np.empty((0, model.n_embd_out), np.float32)
@@ -289,6 +299,10 @@ class DrafterContext(_Context):
         """Decode with so many threads from now on; 0 is as many as the target has."""
         threads = threads or self._all_threads
         self._lib.llama_set_n_threads(self.handle, threads, threads)
+        if threads == 1:
+            self._pool.detach(self.handle)
+        else:
+            self._pool.attach(self.handle)
 
     def decode(self, rows: int) -> None:
         """Decode the first `rows` of `batch`; every row has an output."""

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
 
-from mtpcli.config import DraftConfig, RuntimeConfig
+from mtpcli.config import DraftConfig, RuntimeConfig, SamplingConfig
 from mtpcli.decode.depth import AutoDepth
 from mtpcli.decode.round_costs import Costs, Curve
-from mtpcli.llama import context
+from mtpcli.llama import context, threads
 from mtpcli.llama import lib as llama
+from mtpcli.llama.devices import features
 from mtpcli.session import PairPaths, Session
 from tests.conftest import Pair
 
 CALLS = ("llama_model_load_from_file", "llama_model_free", "llama_init_from_model", "llama_free")
+POOL_CALLS = ("_new", "_free")
 
 
 @pytest.fixture
@@ -32,8 +36,19 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         return call
 
+    def count_pool(name: str) -> Any:
+        own = getattr(threads, name)()
+
+        def call(argument: Any) -> Any:
+            counted[name] += 1
+            return own(argument)
+
+        return lambda: call
+
     for name in CALLS:
         monkeypatch.setattr(lib, name, count(name))
+    for name in POOL_CALLS:
+        monkeypatch.setattr(threads, name, count_pool(name))
     return counted
 
 
@@ -54,6 +69,28 @@ def test_all_is_freed_once(demo_pair: Pair, calls: Counter[str], head: bool | No
     for owner in (session, session, session.engine, drafter, target, session.model):
         owner.close()
     assert opened_and_freed(calls) == [2, 2, 2, 2]
+    assert [calls[name] for name in POOL_CALLS] == [1, 1]
+
+
+@pytest.mark.skipif("OPENMP" in features()["CPU"], reason="OpenMP keeps the threads")
+def test_all_decodes_are_done_by_the_same_threads(demo_pair: Pair) -> None:
+    def nanoseconds() -> dict[str, int]:
+        tasks = Path("/proc/self/task").iterdir()
+        return {task.name: int((task / "schedstat").read_text().split()[0]) for task in tasks}
+
+    others = nanoseconds()
+    runtime = RuntimeConfig(n_ctx=256, threads=3)
+    with Session(
+        PairPaths(demo_pair.target, demo_pair.drafter), DraftConfig(3), runtime
+    ) as session:
+        sleep(0.2)  # until they sleep: a new thread looks out for work
+        started = nanoseconds()
+        session.engine.generate([session.request([2, 3], SamplingConfig(0), max_tokens=9)[0]])
+        ended = nanoseconds()
+        workers = ended.keys() - others
+        assert len(workers) == 2
+        assert all(ended[worker] > started[worker] for worker in workers)
+    assert nanoseconds().keys() == others.keys()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 
 from mtpcli import bench
 from mtpcli.config import DraftConfig, RuntimeConfig, SamplingConfig
@@ -39,6 +39,8 @@ from tests.reference import llama_server, upstream
 SERVER, OURS = "llama-server", "mtpcli"
 ALONE, WHOLE = "one by one", "whole prompts"
 SYSTEM = "You are a careful assistant who answers in few words and says what is unclear. "
+# Threads look out for work for a while after a decode: seconds until the next one has the cores.
+REST = 0.03
 SERVER_DEFAULT = 3  # of --spec-draft-n-max
 
 
@@ -140,6 +142,7 @@ def measure(
         for group in groups:
             expected: dict[bool, list[list[int]]] = {}
             for name in (*names[number % len(names) :], *names[: number % len(names)]):
+                sleep(REST)
                 answer = contestants[name](group, sampling)
                 spent[name][0] += answer.counted
                 spent[name][1] += answer.seconds
