@@ -15,6 +15,7 @@ Kind = Literal["cpu", "gpu", "integrated gpu", "accelerator"]
 
 _KINDS: tuple[Kind, ...] = ("cpu", "gpu", "integrated gpu", "accelerator")
 _NO_DEVICE = "cpu"
+_CPU = _KINDS.index("cpu")  # GGML_BACKEND_DEVICE_TYPE_CPU
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,13 @@ def cpu_buffer_type() -> int:
     return handle
 
 
+def cpu_function(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of the CPU's part of llama.cpp, which may be in a library of its own."""
+    registry = _base().ggml_backend_dev_backend_reg(_base().ggml_backend_dev_by_type(_CPU))
+    address = _base().ggml_backend_reg_get_proc_address(registry, name.encode())
+    return ctypes.CFUNCTYPE(result, *arguments)(address)
+
+
 def features() -> dict[str, list[str]]:
     """What each backend was built for or found, by its name: `{"CPU": ["AVX2", ...]}`."""
     ggml, base = _ggml(), _base()
@@ -166,6 +174,7 @@ def _base() -> Any:
     library = llama.ggml()
     library.ggml_backend_dev_get_props.restype = None
     library.ggml_backend_dev_get_props.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.ggml_backend_dev_by_type.restype = ctypes.c_void_p
     library.ggml_backend_dev_backend_reg.restype = ctypes.c_void_p
     library.ggml_backend_dev_backend_reg.argtypes = [ctypes.c_void_p]
     library.ggml_backend_reg_name.restype = ctypes.c_char_p

@@ -7,12 +7,12 @@ import functools
 from typing import Any
 
 from mtpcli.llama import lib as llama
+from mtpcli.llama.devices import cpu_function
 
 _MAX_THREADS = 512  # GGML_MAX_N_THREADS
 # How long a thread looks out for work before it goes to sleep, of 100: some milliseconds. It is for
 # what lies between two decodes of a round; after the last one the cores are for others.
 _POLL = 5
-_CPU = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
 
 
 class _Params(ctypes.Structure):
@@ -65,26 +65,14 @@ def _ggml() -> Any:
     library.ggml_threadpool_params_init.argtypes = [ctypes.c_void_p, ctypes.c_int]
     library.llama_attach_threadpool.argtypes = [ctypes.c_void_p] * 3
     library.llama_detach_threadpool.argtypes = [ctypes.c_void_p]
-    library.ggml_backend_dev_by_type.restype = ctypes.c_void_p
-    library.ggml_backend_dev_backend_reg.restype = ctypes.c_void_p
-    library.ggml_backend_dev_backend_reg.argtypes = [ctypes.c_void_p]
-    library.ggml_backend_reg_get_proc_address.restype = ctypes.c_void_p
-    library.ggml_backend_reg_get_proc_address.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
     return library
 
 
 @functools.cache
 def _new() -> Any:
-    return ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(_address(b"ggml_threadpool_new"))
+    return cpu_function("ggml_threadpool_new", ctypes.c_void_p, ctypes.c_void_p)
 
 
 @functools.cache
 def _free() -> Any:
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_address(b"ggml_threadpool_free"))
-
-
-def _address(name: bytes) -> int:
-    """Of a function of the CPU's part of llama.cpp, which some builds load by themselves."""
-    registry = _ggml().ggml_backend_dev_backend_reg(_ggml().ggml_backend_dev_by_type(_CPU))
-    address: int = _ggml().ggml_backend_reg_get_proc_address(registry, name)
-    return address
+    return cpu_function("ggml_threadpool_free", None, ctypes.c_void_p)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mtpcli import costs
 from mtpcli.config import CPU, DraftConfig, RuntimeConfig, SamplingConfig
 from mtpcli.costs import costs_file
 from mtpcli.errors import ModelError, UsageError
@@ -182,6 +184,17 @@ def test_drafts_do_not_change_the_text_with_other_cells(demo_pair: Pair, kv_type
         prompt = session.chat_tokens([{"role": "user", "content": "Write a story about a fox."}])
         request, _ = session.request(prompt, SamplingConfig(seed=7), max_tokens=32)
         assert session.engine.generate([request])[0].tokens == drafted
+
+
+def test_another_build_of_llama_cpp_is_measured_for_itself(
+    demo_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(costs, "user_cache_path", lambda *_args, **_options: tmp_path)
+    for built_with, files in ((["AVX2"], 2), (["AVX2"], 2), (["AVX2", "OPENMP"], 4)):
+        monkeypatch.setattr(devices, "features", lambda names=built_with: {"CPU": names})
+        with Session(PairPaths(demo_pair.target, demo_pair.drafter), DraftConfig(), RUNTIME) as one:
+            one.compare_rows()
+        assert len(list((tmp_path / "costs").iterdir())) == files
 
 
 def test_what_rounds_cost_depends_on_how_it_runs(demo_pair: Pair) -> None:
