@@ -16,10 +16,13 @@ from typing import Protocol
 
 from mtpcli.config import MAX_DRAFT_DEPTH
 from mtpcli.decode.acceptance import Acceptance, Usual
-from mtpcli.decode.round_costs import OUTLIER, Costs
+from mtpcli.decode.round_costs import Costs
 
 _DRAFTER = "drafter"
 _SMOOTHING = 0.1  # weight of a new time
+_INTERRUPTED = 3.0  # times as long as expected: no more counts
+# How much of a verify may be the change of its rows, and how far that may be off.
+_MOST_SWITCH, _SWITCH_DOUBT = 0.7, 0.5
 _LONGEST_RUN = 16.0  # rounds of one depth in a row that a change may be expected to last
 _THINK = 4  # rounds from one thought about the depth to the next: it takes as long as a small draft
 _FIRST_RETRY, _LAST_RETRY = 16, 256  # rounds of one plan before a longer draft is tried
@@ -314,22 +317,22 @@ class AutoDepth:
 
     def observe_verify(self, rows: int, seconds: float) -> None:
         """Refine what a verify costs, and what it costs more after one of other rows."""
-        known = self.costs.verify.seconds.get(rows)
-        if known is None and rows != self._last_rows:
-            self.costs.verify.add(rows, max(seconds - self.costs.switch, seconds / OUTLIER))
-        elif rows == self._last_rows or known is None or seconds < known:
-            self.costs.verify.add(rows, seconds)
-        else:
-            extra = seconds - known
-            limit = OUTLIER * max(self.costs.switch, 0.1 * known)
-            self.costs.switch += _SMOOTHING * (min(extra, limit) - self.costs.switch)
+        costs, switch = self.costs, 0.0
+        if rows != self._last_rows:
+            known = costs.verify.seconds.get(rows)
+            if known:
+                limit = _INTERRUPTED * max(costs.switch, 0.1 * known)
+                extra = min(seconds - known, limit)
+                costs.switch = max(0.0, costs.switch + _SMOOTHING * (extra - costs.switch))
+            switch = min(costs.switch, _MOST_SWITCH * seconds)
+        costs.verify.add(rows, seconds - switch, _SWITCH_DOUBT * switch)
         self._last_rows = rows
         plain = rows == self._sequences
         self._unchecked = 0.0 if plain else self._unchecked + seconds / self._sequences
 
     def observe_rest(self, seconds: float) -> None:
         """Refine what a round costs besides."""
-        limit = OUTLIER * self.costs.rest if self.costs.rest else seconds
+        limit = _INTERRUPTED * self.costs.rest if self.costs.rest else seconds
         self.costs.rest += _SMOOTHING * (min(seconds, limit) - self.costs.rest)
 
     def observe_prompt(self) -> None:

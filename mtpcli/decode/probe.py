@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from operator import truediv
-from statistics import median, median_low
+from statistics import median
 from time import perf_counter
 
 import numpy as np
@@ -40,46 +38,23 @@ def measure(target: Target, drafter: Drafter, budget: float = 1.0) -> Costs:
     requests = _requests(target)
     seconds, costs.draft_threads = _fastest_draft_step(target, drafter)
     costs.draft.seconds[target.n_seq] = seconds
-    times: dict[int, list[float]] = {}
     switches = [0.0]
     for turn in range(_TURNS):
         # One time may be any; a second one is worth waiting for.
         limit = _SECOND * budget if turn == 1 else budget
-        for rows in list(times) or ROWS:
-            if perf_counter() - started > limit and (turn or len(times) >= _AT_LEAST):
+        for rows in ROWS[: len(costs.verify.seconds) or None]:
+            known = len(costs.verify.seconds)
+            if perf_counter() - started > limit and (turn or known >= _AT_LEAST):
                 break
             seconds = _round_seconds(target, drafter, requests, rows)
             if seconds < _SHORT:
                 again = _round_seconds(target, drafter, requests, rows)
                 switches.append(seconds - again)
                 seconds = again
-            times.setdefault(rows, []).append(seconds)
-    costs.verify.seconds = {
-        rows * target.n_seq: seconds for rows, seconds in typical(times).items()
-    }
+            costs.verify.add(rows * target.n_seq, seconds)
     costs.switch = max(0.0, median(switches))
     _forget(target)
     return costs
-
-
-def typical(times: Mapping[int, Sequence[float]]) -> dict[int, float]:
-    """Seconds of each size, from times taken in turns, at the pace of the fastest turn.
-
-    A machine of changing speed is fast in one turn for some sizes and in another for others, so
-    that their shortest times do not compare: what a turn did to all of its sizes is taken out.
-    """
-    usual = {size: median_low(seconds) for size, seconds in times.items()}
-    turns = range(max(map(len, times.values())))
-    paces = [
-        median(
-            seconds[turn] / usual[size] for size, seconds in times.items() if turn < len(seconds)
-        )
-        for turn in turns
-    ]
-    return {
-        size: min(paces) * median_low(map(truediv, seconds, paces))
-        for size, seconds in times.items()
-    }
 
 
 def try_out(target: Target, drafter: Drafter | None = None) -> None:

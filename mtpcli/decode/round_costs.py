@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from mtpcli.decode.acceptance import Usual
 
-OUTLIER = 3.0
-"""A decode that takes so many times as long as expected was interrupted: no more counts."""
-
-# Weights of a new time: for all numbers of rows, for its own, and if its own was not timed yet.
-# While rows are the same from round to round, a change of their time is the machine's, not theirs.
-_TOGETHER, _ALONE, _FIRST = 0.2, 0.01, 0.2
-_FAR = -0.25  # a change that a machine's mood alone does not make from one decode to the next
+# Of the logarithms of times, standard deviations: about as much as shares of the times.
+_PACE = 0.3  # of the machine's pace, against when the times were kept
+_KEPT = 0.07  # of a size's own time, as it was kept from an earlier run
+_NEW = 0.2  # of a size's that was never timed, guessed from those around it
+_DRIFT = 0.0005  # of a size's own time, from one decode to the next
+_JITTER, _LEAST_JITTER = 0.1, 0.02  # of a decode's: at first, and at least
+_LEARN = 0.02  # weight of a new surprise in the jitter
+_SLOW = 2.5  # by more of them no time counts as slower: the decode was interrupted
 _FOUR = 4  # kernels take so many rows at once, and fewer are not always cheaper
 
 
@@ -25,38 +29,55 @@ class Curve:
     seconds: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._timed: set[int] = set()  # rows that were timed since these times were known
-        self._pace = 1.0  # how many times as long as known the last decode took
+        self._rows: list[int] = []  # in the order of the covariances
+        self._covariances = np.zeros((0, 0))  # of the logarithms of the times
+        self._jitter = _JITTER**2
+        self._last = 0  # rows of the last decode
 
-    def add(self, rows: int, seconds: float) -> None:
-        """Take a new time into the means.
+    def add(self, rows: int, seconds: float, doubt: float = 0.0) -> None:
+        """Take a new time into the estimates.
 
-        Most of what makes a decode slower or faster than it was, a longer context or a busy
-        machine, does so to all.
+        Most of what makes a decode slower or faster than the one before, a longer context or a
+        busy machine, does so to all numbers of rows: the pace walks at random, as far in one decode
+        as one decode's jitter, and each size's time is a share of it (a Kalman filter of the
+        logarithms; Kalman 1960). What is the pace's and what a size's own shows when sizes change.
+
+        Args:
+            doubt: seconds that it may be off, where it was not measured by itself.
         """
         if seconds <= 0:
             return  # shorter than the clock can tell
-        known = self.seconds.get(rows)
-        if known is None:
-            known = self.seconds[rows] = self.at(rows) or seconds
-        change = min(seconds / known, OUTLIER) - 1
-        own = _nearer(change, (1 + change) / self._pace - 1)
-        if not self._timed:
-            together, alone = 1.0 if change < 0 else _TOGETHER, 0.0
-        elif rows not in self._timed and own < _FAR:
-            # So much faster was no mood of the machine: the time that was known is spoilt.
-            together, alone = 0.0, 1.0
-        else:
-            together, alone = _TOGETHER, _ALONE if rows in self._timed else _FIRST
-        self._timed.add(rows)
-        self.scale(1 + together * change)
-        self.seconds[rows] *= 1 + alone * own
-        self._pace = min(seconds / self.seconds[rows], OUTLIER)
+        if not self._rows:
+            self._rows = list(self.seconds)
+            self._covariances = _PACE**2 + _KEPT**2 * np.eye(len(self._rows))
+        if rows not in self._rows:
+            self._guess(rows, seconds)
+        covariances, at = self._covariances, self._rows.index(rows)
+        covariances += self._jitter
+        covariances.flat[:: len(self._rows) + 1] += _DRIFT**2
+        variance = float(covariances[at, at]) + self._jitter + (doubt / seconds) ** 2
+        most = _SLOW * math.sqrt(variance)
+        surprise = min(most, math.log(seconds / self.seconds[rows]))
+        gains = covariances[at] / variance
+        covariances -= gains[:, None] * covariances[at]
+        if rows == self._last:  # else it may be the sizes' times that are wrong
+            self._jitter *= 1 + _LEARN * (surprise**2 / variance - 1)
+            self._jitter = max(self._jitter, _LEAST_JITTER**2)
+        self._last = rows
+        for count, factor in zip(self._rows, np.exp(surprise * gains).tolist(), strict=True):
+            self.seconds[count] *= factor
 
-    def scale(self, factor: float) -> None:
-        """Multiply all times."""
-        for rows in self.seconds:
-            self.seconds[rows] *= factor
+    def _guess(self, rows: int, seconds: float) -> None:
+        """Begin with a size as with the nearest one, and in doubt how far it differs."""
+        self.seconds[rows] = self.at(rows) or seconds
+        grown = np.full((len(self._rows) + 1,) * 2, _PACE**2)
+        if self._rows:
+            near = min(range(len(self._rows)), key=lambda at: abs(self._rows[at] - rows))
+            grown[:-1, :-1] = self._covariances
+            grown[-1] = grown[:, -1] = [*self._covariances[near], self._covariances[near, near]]
+        grown[-1, -1] += _NEW**2
+        self._covariances = grown
+        self._rows.append(rows)
 
     def at(self, rows: int) -> float:
         """Expected seconds of so many rows, 0 if nothing is known at all."""
@@ -92,11 +113,6 @@ class Curve:
         low = self.seconds[known[at - 1]]
         line = low + (high - low) * (rows - known[at - 1]) / (known[at] - known[at - 1])
         return above * line
-
-
-def _nearer(one: float, other: float) -> float:
-    """The one that is nearer to 0, or 0 between them."""
-    return min(one, other, key=abs) if one * other > 0 else 0.0
 
 
 @dataclass

@@ -120,4 +120,21 @@ def test_a_machine_that_is_slow_for_a_while_spoils_no_size(
     monkeypatch.setattr(probe, "_round_seconds", seconds)
     target = FakeTarget()
     costs = measure(target, FakeDrafter(target), budget=float("inf"))
-    assert costs.verify.seconds == pytest.approx({rows: rows * 1e-3 for rows in probe.ROWS})
+    true = {rows: rows * 1e-3 for rows in probe.ROWS}
+    assert costs.verify.seconds == pytest.approx(true, rel=0.1)
+
+
+def test_a_size_that_was_timed_in_a_fast_moment_does_not_look_cheap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fast = [True, True]  # each size is timed twice in a turn
+
+    def seconds(_target: object, _drafter: object, _requests: object, rows: int) -> float:
+        pace = 1 if rows == 1 and fast and fast.pop() else 2
+        return pace * rows / 1e3
+
+    monkeypatch.setattr(probe, "_round_seconds", seconds)
+    target = FakeTarget()
+    costs = measure(target, FakeDrafter(target), budget=float("inf"))
+    true = {rows: 2 * rows / 1e3 for rows in probe.ROWS}
+    assert costs.verify.seconds == pytest.approx(true, rel=0.1)

@@ -169,41 +169,6 @@ def test_costs_are_refined_while_running() -> None:
     assert policy.costs.verify.at(1) == pytest.approx(0.058, rel=0.05)
 
 
-def test_a_curve_between_and_beyond_what_is_known() -> None:
-    curve = Curve({2: 2.0, 4: 3.0})
-    assert curve.at(2) == 2.0
-    assert curve.at(3) == 2.5
-    assert curve.at(8) == 6.0
-    assert curve.at(1) == 2.0
-    assert Curve().at(3) == 0.0
-
-
-def test_rows_between_multiples_of_four_cost_as_much_more_as_known_ones_do() -> None:
-    curve = Curve({1: 1.0, 4: 4.0, 6: 9.0, 8: 8.0, 16: 12.0})
-    assert curve.over([6, 10, 12, 14]) == pytest.approx([9.0, 13.5, 15.0, 16.5]), (
-        "half as much more"
-    )
-    flat = Curve({1: 1.0, 4: 1.3, 6: 1.5, 8: 1.7, 16: 2.5})
-    assert flat.over([10, 12]) == pytest.approx([1.9, 2.1])
-
-
-def test_rows_that_were_never_timed_are_expected_to_be_near_the_others() -> None:
-    curve = Curve({8: 4.0, 10: 5.0})
-    curve.add(8, 4.0)
-    curve.add(9, 9.0)  # decoded while something else took the processor
-    assert curve.seconds[9] < 1.5 * curve.seconds[8]
-
-
-def test_a_changing_machine_does_not_change_what_rows_cost_to_each_other() -> None:
-    curve, ratios = Curve({4: 2.0, 8: 3.0}), []
-    curve.add(4, 2.0)
-    for pace in (1.0, 1.8) * 20:
-        for _ in range(4):
-            curve.add(8, 3.0 * pace)
-            ratios.append(curve.at(8) / curve.at(4))
-    assert 1.45 < min(ratios) < max(ratios) < 1.55
-
-
 def test_what_a_busy_machine_made_slow_does_not_stay_so() -> None:
     world = World(FOURS, draft=1.5, chance=always(0.95))
     # Plain decoding alone was timed since the machine is free again.
@@ -214,67 +179,15 @@ def test_what_a_busy_machine_made_slow_does_not_stay_so() -> None:
     assert rate >= 0.9 * world.best_fixed()
 
 
-def test_what_makes_one_number_of_rows_slower_does_so_to_the_others() -> None:
-    curve = Curve({1: 1.0, 4: 2.0, 8: 3.0})
-    for _ in range(100):  # the context grows
-        curve.add(4, 4.0)
-    assert curve.seconds[4] == pytest.approx(4.0, rel=0.01)
-    assert curve.seconds[1] > 1.5
-    assert curve.seconds[8] == pytest.approx(3 * curve.seconds[1])
-    # What is known of each by itself counts as well.
-    for _ in range(200):
-        curve.add(1, 1.0)
-        curve.add(4, 4.0)
-    assert curve.over([1, 4]) == pytest.approx([1.0, 4.0], rel=0.1)
-
-
-def test_the_first_time_is_believed_if_it_is_faster_and_then_all_are() -> None:
-    curve = Curve({1: 3.0, 4: 6.0})
-    curve.add(1, 1.0)
-    assert curve.seconds == pytest.approx({1: 1.0, 4: 2.0})
-    curve.add(4, 1.6)
-    assert curve.seconds == pytest.approx({1: 0.96, 4: 1.8432}), "a part of the way, both"
-
-
-def test_a_first_time_that_is_far_faster_is_believed() -> None:
-    curve = Curve({1: 1.0, 4: 6.0})
-    curve.add(1, 1.0)
-    curve.add(4, 1.5)
-    assert curve.seconds == pytest.approx({1: 1.0, 4: 1.5})
-
-
-def test_a_first_time_on_a_machine_that_has_become_faster_is_as_fast_as_the_others() -> None:
-    curve = Curve({1: 1.0, 4: 2.0})
-    for _ in range(9):
-        curve.add(4, 3.5)  # the machine is busy
-    curve.add(4, 2.0)  # it is free again
-    curve.add(1, 1.0)
-    assert curve.at(4) / curve.at(1) == pytest.approx(2.0, rel=0.1)
-
-
 def test_what_a_verify_costs_more_behind_a_prompt_is_not_the_cost_of_its_rows() -> None:
     policy = AutoDepth(Costs(Curve({1: 1.0}), Curve({1: 0.1}), switch=0.5))
-    policy.observe_verify(1, 1.0)
+    policy.observe_verify(1, 1.5)
+    assert policy.costs.verify.at(1) == pytest.approx(1.0)
     switch = policy.costs.switch
     policy.observe_prompt()
     policy.observe_verify(1, 2.0)
-    assert policy.costs.verify.at(1) == 1.0
+    assert policy.costs.verify.at(1) < 1.25
     assert switch < policy.costs.switch < 1.0
-
-
-def test_a_time_that_the_clock_cannot_tell_is_none() -> None:
-    curve = Curve()
-    curve.add(1, 0.0)
-    assert curve.over([1, 2]) == [0.0, 0.0]
-    curve.add(1, 1.0)
-    curve.add(1, 0.0)
-    assert curve.seconds == {1: 1.0}
-
-
-def test_an_interrupted_decode_does_not_count_in_full() -> None:
-    curve = Curve({1: 1.0})
-    curve.add(1, 1000.0)
-    assert curve.at(1) == pytest.approx(1.4)
 
 
 def test_fixed_depth_is_fixed() -> None:
