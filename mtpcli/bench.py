@@ -120,9 +120,9 @@ def _run_workload(
     for number in range(runs + 1):
         progress(f"{workload.name}, run {number} of {runs}")
         spent = {mode: [0, 0.0] for mode in modes}
-        for prompt in workload.prompts:
-            # Each mode comes first once, for the first one finds the caches cold.
-            turn = number % len(modes)
+        for place, prompt in enumerate(workload.prompts):
+            # Each mode comes first as often, for the first one finds the caches cold.
+            turn = (number + place) % len(modes)
             for mode in (*modes[turn:], *modes[:turn]):
                 session.engine.policy = policies[mode]
                 counted = results[mode] if number else Result(workload.name, mode)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from mtpcli.bench import Result, depth_counts, load_prompts
+from mtpcli import bench
+from mtpcli.bench import Prompt, Result, Workload, depth_counts, load_prompts
 from mtpcli.cli.bench_plot import write_plot
+from mtpcli.config import SamplingConfig
+from mtpcli.decode.depth import DepthPolicy, FixedDepth
 from mtpcli.decode.metrics import SpeculationStats
 from mtpcli.errors import InputError
 
@@ -67,6 +72,29 @@ def test_a_speedup_is_the_median_of_neighbouring_runs() -> None:
     auto = Result("a", "auto", [20.0, 30.0, 120.0])
     assert auto.speedup(plain) == 2.0
     assert plain.speedup(plain) == 1.0
+
+
+def test_in_each_run_every_mode_comes_first_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    session: Any = SimpleNamespace(engine=SimpleNamespace(policy=None))
+    asked: list[DepthPolicy] = []
+
+    def generate(*_: object) -> tuple[list[int], float]:
+        asked.append(session.engine.policy)
+        return [1, 2], 1.0
+
+    monkeypatch.setattr(bench, "_generate", generate)
+    prompts: list[Prompt] = ["a", "b", "c"]
+    bench.run(
+        session,
+        [Workload("own", prompts)],
+        ["plain", "1", "3"],
+        SamplingConfig(),
+        runs=1,
+        max_tokens=2,
+    )
+    firsts = asked[::3]
+    assert firsts[:3] == [FixedDepth(0), FixedDepth(1), FixedDepth(3)]
+    assert set(firsts[3:]) == set(firsts[:3])
 
 
 def test_the_picture_is_svg_and_text_in_it_is_text(tmp_path: Path) -> None:
