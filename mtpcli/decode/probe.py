@@ -17,7 +17,8 @@ from mtpcli.errors import ModelError
 # Rows of a verify per sequence, the most telling first: kernels work in fours and eights.
 ROWS = (1, 2, 4, 8, 3, 16, 6, 5, 7, 12)
 _AT_LEAST = 6  # of them are measured, however long it takes
-_TURNS, _SECOND = 8, 3.0
+_TURNS = 16
+_LIMITS = (1.0, 3.0, 2.0)  # budgets: the first turn, the second one, those that follow
 _SHORT = 0.05  # seconds of a verify; in longer ones it does not show what the one before was
 _DRAFT_STEPS, _DRAFT_TURNS = 4, 3
 _CLEARLY = 0.95  # of a time: less is no chance
@@ -31,7 +32,8 @@ def measure(target: Target, drafter: Drafter, budget: float = 1.0) -> Costs:
     all of them. It uses the contexts' cells and leaves them empty.
 
     Args:
-        budget: seconds after which no further decode is begun, but for the first few.
+        budget: seconds after which the first turn ends, but for the first few sizes; the second
+            one may take as long as three of them, and two are spent on turns in all.
     """
     costs, started = Costs(), perf_counter()
     verify_seconds(target, 1)  # allocates what the first decode allocates
@@ -41,7 +43,7 @@ def measure(target: Target, drafter: Drafter, budget: float = 1.0) -> Costs:
     switches = [0.0]
     for turn in range(_TURNS):
         # One time may be any; a second one is worth waiting for.
-        limit = _SECOND * budget if turn == 1 else budget
+        limit = budget * _LIMITS[min(turn, len(_LIMITS) - 1)]
         for rows in ROWS[: len(costs.verify.seconds) or None]:
             known = len(costs.verify.seconds)
             if perf_counter() - started > limit and (turn or known >= _AT_LEAST):
