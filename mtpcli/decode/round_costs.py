@@ -30,7 +30,7 @@ class Curve:
 
     def __post_init__(self) -> None:
         self._rows: list[int] = []  # in the order of the covariances
-        self._covariances = np.zeros((0, 0))  # of the logarithms of the times
+        self._covariances = np.zeros((0, 0))  # of the logarithms of the times, float64 [n, n]
         self._jitter = _JITTER**2
         self._last = 0  # rows of the last decode
 

@@ -138,3 +138,41 @@ def test_a_size_that_was_timed_in_a_fast_moment_does_not_look_cheap(
     costs = measure(target, FakeDrafter(target), budget=float("inf"))
     true = {rows: 2 * rows / 1e3 for rows in probe.ROWS}
     assert costs.verify.seconds == pytest.approx(true, rel=0.1)
+
+
+def test_turns_at_another_pace_and_an_interrupted_decode_tell_the_same_costs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = 0
+
+    def seconds(_target: object, _drafter: object, _requests: object, rows: int) -> float:
+        nonlocal calls
+        turn, calls = calls // (2 * len(probe.ROWS)), calls + 1
+        interrupted = turn == 1 and rows == 8
+        return rows / 1e3 * (1.7, 1.0, 1.3, 2.0)[turn % 4] * (10 if interrupted else 1)
+
+    monkeypatch.setattr(probe, "_round_seconds", seconds)
+    target = FakeTarget()
+    found = measure(target, FakeDrafter(target), budget=float("inf")).verify.seconds
+    assert {rows: found[rows] / found[4] for rows in found} == pytest.approx(
+        {rows: rows / 4 for rows in probe.ROWS}, rel=0.05
+    )
+
+
+@pytest.mark.parametrize(("decode", "sizes", "whole"), [(0.01, 10, 2.0), (0.2, 6, 2.4)])
+def test_the_probe_takes_two_seconds_or_two_turns(
+    monkeypatch: pytest.MonkeyPatch, decode: float, sizes: int, whole: float
+) -> None:
+    now = 0.0
+
+    def seconds(_target: object, _drafter: object, _requests: object, rows: int) -> float:
+        nonlocal now
+        now += decode
+        return decode
+
+    monkeypatch.setattr(probe, "_round_seconds", seconds)
+    monkeypatch.setattr(probe, "perf_counter", lambda: now)
+    target = FakeTarget()
+    costs = measure(target, FakeDrafter(target))
+    assert len(costs.verify.seconds) == sizes
+    assert now == pytest.approx(whole, abs=0.05)
