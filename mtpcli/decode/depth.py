@@ -9,8 +9,9 @@ drafter was. Depth 0, plain decoding, is one of the choices.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Protocol
 
@@ -21,8 +22,7 @@ from mtpcli.decode.round_costs import Costs
 _DRAFTER = "drafter"
 _SMOOTHING = 0.1  # weight of a new time
 _INTERRUPTED = 3.0  # times as long as expected: no more counts
-# How much of a verify may be the change of its rows, and how far that may be off.
-_MOST_SWITCH, _SWITCH_DOUBT = 0.7, 0.5
+_MOST_SWITCH = 0.7  # of a verify, that the change of its rows may be
 _LONGEST_RUN = 16.0  # rounds of one depth in a row that a change may be expected to last
 _THINK = 4  # rounds from one thought about the depth to the next: it takes as long as a small draft
 _FIRST_RETRY, _LAST_RETRY = 16, 256  # rounds of one plan before a longer draft is tried
@@ -145,7 +145,6 @@ class AutoDepth:
     rows as the others, and another graph costs more than a doubtful row.
 
     Attributes:
-        costs: measured before, and refined by every round.
         acceptance: of the drafter, estimated while running.
         watch: whether drafts that are not verified are compared with the text.
     """
@@ -159,7 +158,10 @@ class AutoDepth:
             watch: a draft's token that equals the target's would have been accepted, so that
                 some need not be verified; not so where drafts are sampled by themselves.
         """
-        self.costs = costs
+        self._costs = costs
+        # What was seen since the last thought. It takes less than half as long to take in all of it
+        # at once: every decode drives the code for it from the processor's caches.
+        self._seen: list[Callable[[], None]] = []
         self.acceptance = Acceptance(costs.usual.setdefault(_DRAFTER, Usual()))
         self._free: dict[str, Acceptance] = {}  # of what is proposed without a drafter
         self._max_depth = max_depth
@@ -181,6 +183,17 @@ class AutoDepth:
         self._watch_seconds = 0.0  # that may be spent on watching
         self._cuts = 0
 
+    @property
+    def costs(self) -> Costs:
+        """What was measured before, refined by every round so far."""
+        self._learn()
+        return self._costs
+
+    def _learn(self) -> None:
+        for learn in self._seen:
+            learn()
+        self._seen.clear()
+
     def plan(self, sequences: int) -> int:
         """As far as may pay: 0 where the depth with the best expected tokens per second is 0."""
         if self._rounds % _THINK and sequences == self._sequences:
@@ -189,11 +202,12 @@ class AutoDepth:
             self._think(sequences)
         self._rounds += 1
         # What is verified against the plan is paid twice: on the way there and on the way back.
-        switch, best = self.costs.switch / sequences, self._planned
-        self._verifying = [
-            verifying + switch * ((sequences * (depth + 1) != self._last_rows) + (depth != best))
-            for depth, verifying in enumerate(self._steady)
-        ]
+        switch, best = self._costs.switch / sequences, self._planned
+        self._verifying = [verifying + 2 * switch for verifying in self._steady]
+        self._verifying[best] -= switch
+        last = self._last_rows // sequences - 1
+        if 0 <= last <= self._max_depth:
+            self._verifying[last] -= switch
         self._trying = self._watching = False
         self._same_rounds = self._same_rounds + 1 if self._run > 1 else 0
         if best:
@@ -232,6 +246,7 @@ class AutoDepth:
 
     def _think(self, sequences: int) -> None:
         """Find the best depth, by what is known now."""
+        self._learn()
         self._sequences = sequences
         self._chances = self.acceptance.by_position()
         self._drafting = self._draft()
@@ -239,7 +254,7 @@ class AutoDepth:
         # has spoilt is held down by those of more rows, which it spoilt less.
         self._steady = list(accumulate(reversed(self._verify()), min))[::-1]
         # A change of plan is paid once, and lasts as long as plans have lasted so far.
-        change = self.costs.switch / sequences
+        change = self._costs.switch / sequences
         change /= min(_LONGEST_RUN, max(self._run, self._mean_run))
         planned = [
             verifying + change * (depth != self._planned)
@@ -291,7 +306,7 @@ class AutoDepth:
     def take(self, source: str, confidences: Sequence[float]) -> int:
         """As many as make the round worth more than one at the best rate that drafts give."""
         if source not in self._free:
-            usual = self.costs.usual.setdefault(source, Usual.doubtful())
+            usual = self._costs.usual.setdefault(source, Usual.doubtful())
             self._free[source] = Acceptance(usual)
         if self._sequences > 1:
             return 0
@@ -313,27 +328,30 @@ class AutoDepth:
     def observe_draft(self, rows: int, steps: int, seconds: float) -> None:
         """Refine what a draft step costs."""
         if steps:
-            self.costs.draft.add(rows, seconds / steps)
+            self._seen.append(partial(self._costs.draft.add, rows, seconds / steps))
 
     def observe_verify(self, rows: int, seconds: float) -> None:
         """Refine what a verify costs, and what it costs more after one of other rows."""
-        costs, switch = self.costs, 0.0
-        if rows != self._last_rows:
+        self._seen.append(partial(self._learn_verify, rows, seconds, rows != self._last_rows))
+        self._last_rows = rows
+        plain = rows == self._sequences
+        self._unchecked = 0.0 if plain else self._unchecked + seconds / self._sequences
+
+    def _learn_verify(self, rows: int, seconds: float, changed: bool) -> None:
+        costs, switch = self._costs, 0.0
+        if changed:
             known = costs.verify.seconds.get(rows)
             if known:
                 limit = _INTERRUPTED * max(costs.switch, 0.1 * known)
                 extra = min(seconds - known, limit)
                 costs.switch = max(0.0, costs.switch + _SMOOTHING * (extra - costs.switch))
             switch = min(costs.switch, _MOST_SWITCH * seconds)
-        costs.verify.add(rows, seconds - switch, _SWITCH_DOUBT * switch)
-        self._last_rows = rows
-        plain = rows == self._sequences
-        self._unchecked = 0.0 if plain else self._unchecked + seconds / self._sequences
+        costs.verify.add(rows, seconds - switch, doubt=switch)
 
     def observe_rest(self, seconds: float) -> None:
         """Refine what a round costs besides."""
-        limit = _INTERRUPTED * self.costs.rest if self.costs.rest else seconds
-        self.costs.rest += _SMOOTHING * (min(seconds, limit) - self.costs.rest)
+        limit = _INTERRUPTED * self._costs.rest if self._costs.rest else seconds
+        self._costs.rest += _SMOOTHING * (min(seconds, limit) - self._costs.rest)
 
     def observe_prompt(self) -> None:
         """Expect the next verify to cost a switch, whatever its rows."""
@@ -346,19 +364,19 @@ class AutoDepth:
         if source in self._free:
             self._free[source].observe(confidences, accepted)
             return
-        self.acceptance.observe(confidences, accepted)
+        self._seen.append(partial(self.acceptance.observe, confidences, accepted))
         if self._trying and len(confidences) == accepted:
             # It was only a try, and all of it was right: do not wait long for the next one.
             self._retry = _FIRST_RETRY
 
     def _draft(self) -> float:
         """Time of a draft step, as each sequence's share of it."""
-        return self.costs.draft.at(self._sequences) / self._sequences
+        return self._costs.draft.at(self._sequences) / self._sequences
 
     def _verify(self) -> list[float]:
         """Times of rounds by depth without their draft steps, as each sequence's share of them."""
         rows = range(self._sequences, self._sequences * (self._max_depth + 1) + 1, self._sequences)
         return [
-            (seconds + self.costs.rest) / self._sequences
-            for seconds in self.costs.verify.over(rows)
+            (seconds + self._costs.rest) / self._sequences
+            for seconds in self._costs.verify.over(rows)
         ]

@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 import pytest
 
@@ -63,8 +64,8 @@ class World:
         verify = {rows: self.verify[rows - 1] / 1e3 for rows in (1, 2, 4, 8, 16)}
         return AutoDepth(Costs(Curve(verify), Curve({1: self.draft / 1e3}), self.switch / 1e3))
 
-    def best_fixed(self) -> float:
-        return max(self.run(FixedDepth(depth), 1500)[0] for depth in range(16))
+    def best_fixed(self, seed: int = 1) -> float:
+        return max(self.run(FixedDepth(depth), 1500, seed)[0] for depth in range(16))
 
 
 def always(chance: float) -> Callable[[random.Random], float]:
@@ -79,8 +80,10 @@ def mixed(dice: random.Random) -> float:
 @pytest.mark.parametrize("verify", [FOURS, FLAT, STEEP], ids=["fours", "flat", "steep"])
 def test_close_to_the_best_fixed_depth(verify: Sequence[float], chance: float) -> None:
     world = World(verify, draft=1.5, chance=always(chance))
-    rate, _ = world.run(world.measured(), 1500)
-    assert rate >= 0.95 * world.best_fixed()
+    shares = [
+        world.run(world.measured(), 1500, seed)[0] / world.best_fixed(seed) for seed in (1, 2, 3)
+    ]
+    assert mean(shares) >= 0.95
 
 
 @pytest.mark.parametrize("verify", [FOURS, FLAT], ids=["fours", "flat"])
