@@ -121,9 +121,7 @@ def _run_workload(
         progress(f"{workload.name}, run {number} of {runs}")
         spent = {mode: [0, 0.0] for mode in modes}
         for place, prompt in enumerate(workload.prompts):
-            # Each mode comes first as often, for the first one finds the caches cold.
-            turn = (number + place) % len(modes)
-            for mode in (*modes[turn:], *modes[:turn]):
+            for mode in in_turn(modes, number + place):
                 session.engine.policy = policies[mode]
                 counted = results[mode] if number else Result(workload.name, mode)
                 tokens, seconds = generate(prompt, counted)
@@ -135,6 +133,16 @@ def _run_workload(
             for mode, (count, seconds) in spent.items():
                 results[mode].speeds.append(count / seconds if seconds else 0.0)
     return list(results.values())
+
+
+def in_turn(names: Sequence[str], turn: int) -> list[str]:
+    """The names in an order that changes from turn to turn.
+
+    Each comes first as often, for the first one finds the caches cold, and now behind its left
+    neighbour, now behind its right one, for those leave them in different states.
+    """
+    step = -1 if turn % 2 else 1
+    return [names[(turn + step * place) % len(names)] for place in range(len(names))]
 
 
 def _policy(mode: str, own: DepthPolicy) -> DepthPolicy:

@@ -139,9 +139,9 @@ def measure(
     groups = [prompts] if args.parallel > 1 else [[prompt] for prompt in prompts]
     for number in range(args.rounds + 1):
         spent = {name: [0, 0.0] for name in names}
-        for group in groups:
+        for place, group in enumerate(groups):
             expected: dict[bool, list[list[int]]] = {}
-            for name in (*names[number % len(names) :], *names[: number % len(names)]):
+            for name in bench.in_turn(names, number + place):
                 sleep(REST)
                 answer = contestants[name](group, sampling)
                 spent[name][0] += answer.counted

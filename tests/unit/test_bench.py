@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mtpcli import bench
-from mtpcli.bench import Prompt, Result, Workload, depth_counts, load_prompts
+from mtpcli.bench import Prompt, Result, Workload, depth_counts, in_turn, load_prompts
 from mtpcli.cli.bench_plot import write_plot
 from mtpcli.config import SamplingConfig
 from mtpcli.decode.depth import DepthPolicy, FixedDepth
@@ -72,6 +72,16 @@ def test_a_speedup_is_the_median_of_neighbouring_runs() -> None:
     auto = Result("a", "auto", [20.0, 30.0, 120.0])
     assert auto.speedup(plain) == 2.0
     assert plain.speedup(plain) == 1.0
+
+
+def test_each_comes_behind_more_than_one_other() -> None:
+    names = ["plain", "auto", "1", "3"]
+    turns = [in_turn(names, turn) for turn in range(4)]
+    assert [turn[0] for turn in turns] == names
+    assert all(sorted(turn) == sorted(names) for turn in turns)
+    for name in names:
+        before = {turn[turn.index(name) - 1] for turn in turns if turn[0] != name}
+        assert len(before) > 1
 
 
 def test_in_each_run_every_mode_comes_first_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
