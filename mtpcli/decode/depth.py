@@ -9,6 +9,7 @@ drafter was. Depth 0, plain decoding, is one of the choices.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ _MOST_SWITCH = 0.7  # of a verify, that the change of its rows may be
 _LONGEST_RUN = 16.0  # rounds of one depth in a row that a change may be expected to last
 _THINK = 4  # rounds from one thought about the depth to the next: it takes as long as a small draft
 _FIRST_RETRY, _LAST_RETRY = 16, 256  # rounds of one plan before a longer draft is tried
+_HOPE = 2.0  # standard deviations by which a time in doubt may be shorter than it was told
 # Where drafting would give nearly as much as plain decoding: the share of the time that may go into
 # drafts that are not verified, only compared with the text.
 _NEARLY, _WATCH = 0.92, 0.02
@@ -222,9 +224,9 @@ class AutoDepth:
         if self._same_rounds < self._retry:
             return limit or self._watch()
         # Positions further on are known by longer drafts only, and the text may have changed:
-        # once in a while they are tried, if they may pay.
+        # once in a while they are tried, if they may pay. So are times that are in doubt.
         self._same_rounds = 0
-        rates = token_rates(self.acceptance.hopes(), self._drafting, self._steady)
+        rates = token_rates(self.acceptance.hopes(), self._drafting, self._hopes())
         depth = max(range(1, len(rates)), key=lambda depth: rates[depth])
         pays = rates[depth] > self._rate
         if best and not pays:
@@ -233,6 +235,20 @@ class AutoDepth:
         self._trying = True
         self._rounds = 0  # and what comes of it is thought about
         return depth
+
+    def _hopes(self) -> list[float]:
+        """Seconds of rounds by depth, changes of rows included, if what is in doubt is in favour.
+
+        A time that was told too long would never be put right, for nothing would be verified so.
+        """
+        curve, rows = self._costs.verify, self._sequences * (self._planned + 1)
+        doubts = [
+            curve.doubt(self._sequences * (depth + 1), rows) for depth in range(len(self._steady))
+        ]
+        return [
+            min(steady, math.exp(-_HOPE * doubt) * verifying)
+            for steady, verifying, doubt in zip(self._steady, self._verifying, doubts, strict=True)
+        ]
 
     def _watch(self) -> int:
         """Whether to draft one token in a plain round: it costs no row, and is right or not."""

@@ -79,6 +79,17 @@ class Curve:
         self._covariances = grown
         self._rows.append(rows)
 
+    def doubt(self, rows: int, other: int) -> float:
+        """How far one size's time as a share of another's may be off: a standard deviation.
+
+        0 where not both were timed.
+        """
+        if rows not in self._rows or other not in self._rows:
+            return 0.0
+        one, two, covariances = self._rows.index(rows), self._rows.index(other), self._covariances
+        variance = covariances[one, one] + covariances[two, two] - 2 * covariances[one, two]
+        return math.sqrt(max(0.0, float(variance)))
+
     def at(self, rows: int) -> float:
         """Expected seconds of so many rows, 0 if nothing is known at all."""
         return self.over([rows])[0]

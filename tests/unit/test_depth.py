@@ -68,6 +68,16 @@ class World:
         return max(self.run(FixedDepth(depth), 1500, seed)[0] for depth in range(16))
 
 
+def test_a_time_that_was_told_too_long_is_tried_and_put_right() -> None:
+    world = World(FOURS, draft=1.5, chance=always(0.97))
+    policy = world.measured()
+    policy.costs.verify.seconds[16] *= 1.25  # which makes 8 rows the best
+    _, depths = world.run(policy, 1000)
+    told = policy.costs.verify.at(16) / policy.costs.verify.at(1)
+    assert told == pytest.approx(FOURS[15] / FOURS[0], rel=0.05)
+    assert depths[500:].count(15) > 300
+
+
 def always(chance: float) -> Callable[[random.Random], float]:
     return lambda dice: chance
 

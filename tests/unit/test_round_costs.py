@@ -128,3 +128,19 @@ def test_an_interrupted_decode_does_not_count_in_full() -> None:
     for _ in range(3):
         curve.add(1, 1.0)
     assert curve.at(1) == pytest.approx(1.0, rel=0.05)
+
+
+def test_two_sizes_are_in_doubt_until_both_were_timed_in_turn() -> None:
+    curve = Curve({1: 0.050, 4: 0.120})
+    assert curve.doubt(1, 4) == 0  # nothing is known of it yet
+    curve.add(1, 0.050)
+    before = curve.doubt(1, 4)
+    assert before == pytest.approx(0.1, abs=0.01)  # two that are kept, of 7 % each
+    for _ in range(20):
+        curve.add(1, 0.050)
+    assert curve.doubt(1, 4) == pytest.approx(before, rel=0.05)
+    for _ in range(20):
+        curve.add(4, 0.120)
+        curve.add(1, 0.050)
+    assert curve.doubt(1, 4) < 0.5 * before
+    assert curve.doubt(4, 4) == 0
