@@ -78,6 +78,22 @@ def test_a_time_that_was_told_too_long_is_tried_and_put_right() -> None:
     assert depths[500:].count(15) > 300
 
 
+def test_doubtful_times_are_not_tried_where_changes_of_rows_are_dear() -> None:
+    world = World(FOURS, draft=1.5, chance=always(0.97), switch=60.0)
+    _, depths = world.run(world.measured(), 1000)
+    assert sum(one != two for one, two in itertools.pairwise(depths)) < 30
+
+
+@pytest.mark.parametrize(("rows", "kept"), [(2, 1), (4, 3)])
+def test_a_doubtful_draft_is_cut_to_the_rows_that_cost_no_change(rows: int, kept: int) -> None:
+    verify = Curve({1: 0.050, 2: 0.060, 4: 0.080, 8: 0.140, 16: 0.300})
+    policy = AutoDepth(Costs(verify, Curve({1: 0.001}), switch=0.020))
+    policy.plan(1)
+    policy.observe_verify(rows, verify.at(rows) + 0.020)
+    policy.plan(1)
+    assert policy.keep([0.2, 0.2, 0.2]) == kept
+
+
 def always(chance: float) -> Callable[[random.Random], float]:
     return lambda dice: chance
 
