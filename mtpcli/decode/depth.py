@@ -161,8 +161,8 @@ class AutoDepth:
                 some need not be verified; not so where drafts are sampled by themselves.
         """
         self._costs = costs
-        # What was seen since the last thought. It takes less than half as long to take in all of it
-        # at once: every decode drives the code for it from the processor's caches.
+        # What was seen since the last thought, to be taken in all at once: every decode drives the
+        # code for it from the processor's caches.
         self._seen: list[Callable[[], None]] = []
         self.acceptance = Acceptance(costs.usual.setdefault(_DRAFTER, Usual()))
         self._free: dict[str, Acceptance] = {}  # of what is proposed without a drafter
