@@ -23,6 +23,7 @@ _PROMPT_BATCH = 512
 _DEFAULT_CTX = 8192
 # llama.cpp rounds the cells of sliding-window layers up to a multiple of this.
 _CELLS = 256
+_BF16 = 30  # GGML_TYPE_BF16 of ggml.h, which the binding does not name
 _VIEWS = 64  # of llama.cpp's outputs, by address and size, that are kept for the next decode
 
 _Self = TypeVar("_Self", bound="_Context")
@@ -425,7 +426,10 @@ def _params(config: RuntimeConfig, n_ctx: int) -> Any:
     params.n_threads = params.n_threads_batch = threads
     params.no_perf = True
     params.swa_full = config.swa_full
-    params.type_k = params.type_v = getattr(lib, f"GGML_TYPE_{config.kv_type.upper()}")
+    kv_type = config.kv_type.upper()
+    params.type_k = params.type_v = (
+        _BF16 if kv_type == "BF16" else getattr(lib, f"GGML_TYPE_{kv_type}")
+    )
     params.flash_attn_type = {
         "auto": lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
         "on": lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from mtpcli import costs
-from mtpcli.config import CPU, DraftConfig, RuntimeConfig, SamplingConfig
+from mtpcli.config import CPU, DraftConfig, KvType, RuntimeConfig, SamplingConfig
 from mtpcli.costs import costs_file
 from mtpcli.errors import ModelError, UsageError
 from mtpcli.llama import devices
@@ -176,7 +176,7 @@ def test_a_file_that_fails_on_the_cpu_too_is_an_error(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("kv_type", ["f32", "q8_0"])
+@pytest.mark.parametrize("kv_type", get_args(KvType))
 def test_drafts_do_not_change_the_text_with_other_cells(demo_pair: Pair, kv_type: Any) -> None:
     runtime = replace(RUNTIME, kv_type=kv_type)
     drafted = tokens(demo_pair, runtime)
