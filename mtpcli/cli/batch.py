@@ -149,7 +149,8 @@ def batch(
     same command goes on where it was, and the result is the same as without
     the interruption. What all prompts begin with, a long --system or the text
     of --template before its first field, is decoded once. Exit code: 0 if
-    every row has an answer, 4 if some failed, 130 if it was interrupted.
+    every row has an answer, 4 if some failed, 128 + N if signal N ended it (130
+    for Ctrl-C).
 
     Examples:
 

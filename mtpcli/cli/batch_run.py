@@ -188,7 +188,7 @@ class BatchCommand:
             return 4 if sink.failed else 0
         why = f"stopped at {run.stopped_by}" if run.stopped_by else "interrupted"
         _say(f"{why}; {_kept(sink)}")
-        return 130 if stop.signal else 4
+        return 128 + stop.signal if stop.signal else 4
 
     def _survey(self, preparer: Preparer, source: Source) -> int:
         from mtpcli.batch.run import survey
@@ -219,7 +219,7 @@ class BatchCommand:
                 f"tokens of prompts, the longest has {found.longest}"
             )
         if stop.signal:
-            return 130
+            return 128 + stop.signal
         return 4 if found.failed else 0
 
     def _warn(self) -> None:

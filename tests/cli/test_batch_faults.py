@@ -175,7 +175,7 @@ def test_asked_to_stop_it_says_how_to_go_on(work: Work, number: signal.Signals) 
         held.process.send_signal(number)
         held.go_on()
         stdout, stderr = held.process.communicate(timeout=PATIENCE)
-    assert (held.process.returncode, stdout) == (130, b"")
+    assert (held.process.returncode, stdout) == (128 + number, b"")
     said = stderr.decode()
     assert "Traceback" not in said
     assert "rows under way have a few seconds" in said
