@@ -371,7 +371,12 @@ def recommended_sampling(metadata: Any) -> SamplingConfig:
     """The sampling that a file recommends, Gemma 4's own where it says nothing."""
     default = SamplingConfig()
     return SamplingConfig(
-        temperature=float(metadata.get("general.sampling.temp", default.temperature)),
+        temperature=_meant(metadata.get("general.sampling.temp", default.temperature)),
         top_k=int(metadata.get("general.sampling.top_k", default.top_k)),
-        top_p=float(metadata.get("general.sampling.top_p", default.top_p)),
+        top_p=_meant(metadata.get("general.sampling.top_p", default.top_p)),
     )
+
+
+def _meant(number: float) -> float:
+    """The decimal number that was rounded to a file's single precision: .95, not .949999988."""
+    return float(f"{number:.7g}")

@@ -177,7 +177,7 @@ class Talk:
         )
         storage.save(path, saved, self._session.paths.target.name)
         beside = storage.state_path(path)
-        turns = f"{len(self.conversation.turns)} turns saved to {path}"
+        turns = f"{_turns(self.conversation.turns)} saved to {path}"
         if not state:
             # One from an earlier save would be of another conversation.
             storage.remove_state(beside)
@@ -199,7 +199,7 @@ class Talk:
         self.conversation = saved.conversation
         self.settings.sampling = saved.sampling
         self.settings.seed, self.settings.thinking = saved.seed, saved.thinking
-        turns = f"{len(saved.conversation.turns)} turns loaded from {path}"
+        turns = f"{_turns(saved.conversation.turns)} loaded from {path}"
         beside = storage.state_path(path)
         if not beside.exists():
             return turns
@@ -269,3 +269,7 @@ def _pieces(stream: TextStream, sequence: Sequence) -> list[Piece]:
         Piece(channel, text, origins[min(index, len(origins) - 1)])
         for channel, text, index in stream.take_indexed()
     ]
+
+
+def _turns(turns: list[Turn]) -> str:
+    return f"{len(turns)} turn{'s' if len(turns) != 1 else ''}"

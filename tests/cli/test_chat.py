@@ -148,6 +148,7 @@ def test_save_and_load(chat: Run, tmp_path: Path) -> None:
         "system",
         *["user", "assistant"] * 2,
     ]
+    assert content["sampling"]["top_p"] == 0.95  # as the model's file recommends
     expected = first.stdout.splitlines()[2:]
     for tampered, reason in ((False, "nothing to decode again"), (True, "was changed")):
         if tampered:

@@ -85,7 +85,7 @@ def test_ctrl_c_stops_an_answer(start: Start, tmp_path: Path) -> None:
         terminal.expect("stopped: the half answer stays")
         assert "not seen" not in terminal.raw
         terminal.press("/save half.json" + ENTER)
-        terminal.expect("1 turns saved")
+        terminal.expect("1 turn saved")
         terminal.press("/set temperature 0" + ENTER + "/set max-tokens 5" + ENTER)
         terminal.expect("max-tokens 5")
         terminal.press("Hello!" + ENTER + "/save whole.json" + ENTER)
@@ -127,7 +127,7 @@ def test_thoughts_are_dimmed_or_hidden(start: Start, tmp_path: Path) -> None:
     with start("--temperature", "0", "-n", "60", "--thinking") as terminal:
         terminal.expect(">")
         terminal.press("What is 12 plus 7?" + ENTER + "/save shown.json" + ENTER)
-        terminal.expect("1 turns saved")
+        terminal.expect("1 turn saved")
         thought = saved(tmp_path / "shown.json")[1]["thought"]
         first = thought.splitlines()[0]
         assert first in terminal.text
@@ -136,7 +136,7 @@ def test_thoughts_are_dimmed_or_hidden(start: Start, tmp_path: Path) -> None:
         terminal.expect("thinking on, hidden")
         seen = len(terminal.text)
         terminal.press("/regenerate" + ENTER + "/save hidden.json" + ENTER)
-        terminal.expect("1 turns saved")
+        terminal.expect("1 turn saved")
         assert saved(tmp_path / "hidden.json")[1] | {"seed": 0} == (
             saved(tmp_path / "shown.json")[1] | {"seed": 0}
         )
@@ -155,7 +155,7 @@ def test_resizing(start: Start, tmp_path: Path) -> None:
         # The line is drawn again, in two rows.
         terminal.expect("how are you")
         terminal.press("?" + ENTER + "/save one.json" + ENTER)
-        terminal.expect("1 turns saved")
+        terminal.expect("1 turn saved")
         terminal.resize(40, 120)
         terminal.press("Bye!" + ENTER + "/save two.json" + ENTER)
         terminal.expect("2 turns saved")
