@@ -29,11 +29,14 @@ IdArray = npt.NDArray[np.int64]
 Allowed = Callable[[IdArray], npt.NDArray[np.bool_]]
 
 # With top-k on, tokens exp(16) times less likely than the best are not kept where there are many.
-# It bounds the work per row to a comparison over the vocabulary; sorting 262144 logits would cost
-# more than a draft. Where there are few, they are added up sooner than compared.
+# It bounds the work per row to a comparison or two over the vocabulary; sorting 262144 logits would
+# cost more than a draft.
 _WINDOW, _FEW = 16.0, 8192
-# What top-p leaves is mostly within a factor of exp(8) of the best, and few.
+# What top-p leaves is mostly within a factor of exp(8) of the best, and few. As top-k leaves few
+# others too, nobody needs to add up the whole vocabulary.
 _NEAR, _SORTED = 8.0, 512
+_MANY = 16  # one in so many is too many to pick them out
+_FAR_WEIGHT = math.exp(-_NEAR)  # of a token that is not near, at most
 _ROUNDING = 1.0001  # more than a sum in single precision may be wrong by
 # Where a grammar allows none of the kept tokens, it is asked about so many times more, until it
 # allows one: asking about the whole vocabulary costs as much as a decode.
@@ -101,20 +104,17 @@ def distribution(
     """
     top = int(logits.argmax())
     best = _checked(logits[top])
-    many = config.top_k and logits.size > _FEW
-    window = (logits >= best - _WINDOW).nonzero()[0] if many else None
-    there = logits if window is None else logits[window]
-    total = float(np.exp(there - best).sum())
-    if total * config.top_p <= 1.0:
+    near = (logits >= best - _NEAR).nonzero()[0]
+    most = _most(logits, near, best, config.top_k)
+    if most * config.top_p <= 1.0:
         # The best token alone reaches top-p, as it mostly does: nothing to sort.
         alone = np.array([top])
         if allowed is None or allowed(alone)[0]:
             return Distribution(alone, _NO_LOGIT)
-    places = _nucleus(there, best, total, config) if allowed is None else None
-    certain = places is not None
-    if places is None:
-        places = _top_k(there, config.top_k)
-    ids = places if window is None else window[places]
+    ids = _nucleus(logits, near, best, most, config) if allowed is None else None
+    certain = ids is not None
+    if ids is None:
+        ids = _top_k(logits, near, best, config.top_k)
     if allowed is not None:
         good = ids[allowed(ids)]
         ids = good if good.size else _best_allowed(logits, ids.size * _WIDER, allowed)
@@ -131,25 +131,27 @@ def distribution(
     return Distribution(ids, scores / config.temperature)
 
 
-def _nucleus(
-    logits: FloatArray, best: float, total: float, config: SamplingConfig
-) -> IdArray | None:
-    """What top-k and top-p leave, if the few tokens near the best one tell: much less to sort.
+def _most(logits: FloatArray, near: IdArray, best: float, top_k: int) -> float:
+    """What the tokens that top-k leaves weigh together at most, where the best one weighs 1."""
+    if not top_k:
+        return float(np.exp(logits - best).sum()) * _ROUNDING
+    weight = float(np.exp(logits[near] - best).sum()) if near.size > 1 else 1.0
+    return (weight + max(0, top_k - near.size) * _FAR_WEIGHT) * _ROUNDING
 
-    Args:
-        total: weights of all tokens, where the best one's is 1.
-    """
-    near = (logits >= best - _NEAR).nonzero()[0]
+
+def _nucleus(
+    logits: FloatArray, near: IdArray, best: float, most: float, config: SamplingConfig
+) -> IdArray | None:
+    """What top-k and top-p leave, if the few tokens near the best one tell: much less to sort."""
     if near.size > _SORTED:
         return None
     # The sort is stable and the places ascend, so that equal logits are kept in a fixed order.
     near = near[(-logits[near]).argsort(kind="stable")[: config.top_k or None]]
     weights = np.exp(logits[near].astype(np.float64) - best)
     sums = weights.cumsum()
-    least = most = float(sums[-1])
-    if near.size != config.top_k:
-        # Top-k leaves others too: what they weigh together lies between nothing and all the rest.
-        most = total * _ROUNDING
+    least = float(sums[-1])
+    if near.size == config.top_k:
+        most = least
     if config.top_p * most > least:
         return None
     before = sums - weights
@@ -157,13 +159,16 @@ def _nucleus(
     return near[: max(1, count)] if count == longest else None
 
 
-def _top_k(logits: FloatArray, count: int) -> IdArray:
-    """Places of the `count` largest (0: of all), the largest first, of equals the first."""
-    places = np.arange(logits.size)
-    if 0 < count < places.size:
-        cut = np.partition(logits, places.size - count)[places.size - count]
-        places = (logits >= cut).nonzero()[0]
-    return places[(-logits[places]).argsort(kind="stable")[: count or None]]
+def _top_k(logits: FloatArray, near: IdArray, best: float, count: int) -> IdArray:
+    """Ids of the `count` largest (0: of all), the largest first, of equals the first."""
+    if not count:
+        return (-logits).argsort(kind="stable")
+    if near.size < count:
+        near = (logits >= best - (_WINDOW if logits.size > _FEW else np.inf)).nonzero()[0]
+    if count < near.size:
+        cut = np.partition(logits[near], near.size - count)[near.size - count]
+        near = near[logits[near] >= cut]
+    return near[(-logits[near]).argsort(kind="stable")[:count]]
 
 
 def _checked(best: np.float32) -> float:
@@ -290,8 +295,7 @@ def draw(
         _penalise(logits, config, ids, recent)
         best = greedy(logits, _allowed(constraint, ids))
         top = float(logits[best] if constraint is None else logits.max())
-        near = logits[logits >= top - _WINDOW] if logits.size > _FEW else logits
-        weights = np.exp(near - top)
+        weights = np.exp(_worth_adding(logits, top) - top)
         probability = math.exp(float(logits[best]) - top) / float(weights.sum())
         return Drawn(best if ids is None else int(ids[best]), probability, None)
     kept = candidates(logits, config, ids, constraint, recent)
@@ -308,6 +312,14 @@ def draw(
     believed = sharp[sharpness.best]
     weights = np.exp(believed - believed[0])
     return Drawn(int(kept.ids[at]), float(weights[at] / weights.sum()), kept, rivals)
+
+
+def _worth_adding(logits: FloatArray, top: float) -> FloatArray:
+    """The logits without those too small to matter, where finding them takes less than adding."""
+    if logits.size <= _FEW:
+        return logits
+    there = logits >= top - _WINDOW
+    return logits[there] if np.count_nonzero(there) < logits.size // _MANY else logits
 
 
 def candidates(

@@ -10,6 +10,8 @@ from mtpcli.decode.sampling import choose, distribution, draw, greedy, gumbel, u
 from mtpcli.decode.sharpness import FACTORS, Sharpness
 from mtpcli.errors import ModelError
 
+SPREADS = (0.5, 2, 4, 9)  # from many tokens near the best one to hardly any
+
 
 def logits_of(*values: float) -> np.ndarray:
     return np.array(values, np.float32)
@@ -55,7 +57,8 @@ def test_the_cut_of_a_wide_vocabulary_is_the_sorted_one() -> None:
 @pytest.mark.parametrize("top_p", [0.1, 0.9, 0.95, 0.999])
 def test_what_is_kept_is_what_sorting_everything_keeps(top_k: int, top_p: float) -> None:
     random = np.random.default_rng(3)
-    for size, spread in [(1, 1), (30, 5), (64, 2), (2048, 0.5), (2048, 2), (2048, 4), (2048, 9)]:
+    sizes = [(1, 1), (30, 5), (64, 2), *((n, spread) for n in (2048, 20000) for spread in SPREADS)]
+    for size, spread in sizes:
         # Rounded, so that some are equal.
         logits = (random.standard_normal(size) * spread).round(1).astype(np.float32)
         order = np.argsort(-logits, kind="stable")[: top_k or None]
@@ -64,6 +67,11 @@ def test_what_is_kept_is_what_sorting_everything_keeps(top_k: int, top_p: float)
         expected = order[(before < top_p * weights.sum()) | (before == 0)]
         kept = distribution(logits, SamplingConfig(top_k=top_k, top_p=top_p))
         assert kept.ids.tolist() == expected.tolist()
+
+
+def test_unlikely_tokens_are_kept_where_there_are_few() -> None:
+    kept = distribution(logits_of(0, 30, -30), SamplingConfig(top_k=3, top_p=1))
+    assert kept.ids.tolist() == [1, 0, 2]
 
 
 def test_noise_is_a_function_of_seed_position_and_token() -> None:
@@ -120,6 +128,15 @@ def test_draw_is_choose_with_its_probability(temperature: float) -> None:
         weights = np.exp(kept - kept[0])
         chosen = logits[ids.tolist().index(token)]
         assert probability == pytest.approx(np.exp(chosen - kept[0]) / weights.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+def test_a_greedy_draw_is_as_likely_as_it_is_among_all_tokens(spread: float) -> None:
+    logits = (np.random.default_rng(8).standard_normal(20000) * spread).astype(np.float32)
+    drawn = draw(logits, SamplingConfig(temperature=0), 0)
+    weights = np.exp(logits.astype(np.float64) - logits.max())
+    assert drawn.token == logits.argmax()
+    assert drawn.probability == pytest.approx(1 / weights.sum(), rel=1e-3)
 
 
 @pytest.mark.parametrize("best", range(len(FACTORS)))
