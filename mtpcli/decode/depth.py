@@ -26,7 +26,8 @@ _INTERRUPTED = 3.0  # times as long as expected: no more counts
 _MOST_SWITCH = 0.7  # of a verify, that the change of its rows may be
 _LONGEST_RUN = 16.0  # rounds of one depth in a row that a change may be expected to last
 _THINK = 4  # rounds from one thought about the depth to the next: it takes as long as a small draft
-_FIRST_RETRY, _LAST_RETRY = 16, 256  # rounds of one plan before a longer draft is tried
+# Rounds of one plan before a longer draft is tried, where drafts pay; and where none does.
+_RETRY_LONGER, _FIRST_RETRY, _LAST_RETRY = 8, 16, 256
 _HOPE = 2.0  # standard deviations by which a time in doubt may be shorter than it was told
 # Where drafting would give nearly as much as plain decoding: the share of the time that may go into
 # drafts that are not verified, only compared with the text.
@@ -213,7 +214,7 @@ class AutoDepth:
         self._trying = self._watching = False
         self._same_rounds = self._same_rounds + 1 if self._run > 1 else 0
         if best:
-            self._retry = _FIRST_RETRY
+            self._retry = _RETRY_LONGER
             plain, usual = self._steady[0], 1 / self._rate  # seconds of a token
             if plain < _SPOILT * usual and plain - usual + 2 * switch < _CHECK * self._unchecked:
                 # Were it measured in a bad moment, nothing else would ever tell.
