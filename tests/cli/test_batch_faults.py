@@ -189,6 +189,20 @@ def test_asked_to_stop_it_says_how_to_go_on(work: Work, number: signal.Signals) 
     assert work.output.read_bytes() == work.whole
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_dry_run_that_is_asked_to_stop_tells_what_it_has_read(
+    work: Work, number: signal.Signals
+) -> None:
+    place = ("mtpcli.batch.run", "Preparer.read", 5)
+    arguments = command(work.target, "in.jsonl", "--dry-run")
+    with Held(place, arguments, **pipes(work.folder)) as held:
+        held.process.send_signal(number)
+        held.go_on()
+        stdout, stderr = held.process.communicate(timeout=PATIENCE)
+    assert (held.process.returncode, stdout) == (128 + number, b"")
+    assert b"5 rows, 0 of them would fail" in stderr
+
+
 def test_a_changed_input_or_option_is_refused(work: Work) -> None:
     with work.hold("add", 9):
         pass  # and kill it
